@@ -1,0 +1,48 @@
+package audit
+
+import (
+	"errors"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+// PrincipalOf returns a principal as the log keeps it.
+func PrincipalOf(p cred.Principal) *Principal {
+	out := &Principal{
+		Provider: p.Provider, Issuer: p.Issuer, Subject: p.Subject, Name: p.Name,
+		Kind: p.Kind, Groups: p.Groups, Claims: p.Claims,
+	}
+	if p.Actor != nil {
+		out.Actor = PrincipalOf(*p.Actor)
+	}
+	return out
+}
+
+// RequestOf returns a request as the log keeps it.
+func RequestOf(r cred.Request, digest cred.Digest) *Request {
+	return &Request{
+		Target: r.Target, Scopes: r.Scopes, Params: r.Params,
+		TTLSeconds: int64(r.TTL.Seconds()), Reason: r.Reason, Digest: digest.String(),
+	}
+}
+
+// LeaseOf returns a lease as the log keeps it: fingerprints in place of the handle.
+func LeaseOf(l cred.Lease) *Lease {
+	out := &Lease{
+		ID: l.ID, Issuer: l.Issuer, SecretFingerprint: l.Fingerprint.String(),
+		State: string(l.State()), Revocable: l.Revocable, NotAfter: l.NotAfter, Note: l.Note,
+	}
+	if l.Handle != "" {
+		out.HandleFingerprint = cred.SecretString(l.Handle).Fingerprint().String()
+	}
+	return out
+}
+
+// ErrorOf returns an error as the log keeps it: its kind and public text, never its cause.
+func ErrorOf(err error) *Error {
+	out := &Error{Kind: cred.KindOf(err).String(), Public: cred.PublicText(err)}
+	if e, ok := errors.AsType[*cred.Error](err); ok {
+		out.Reason = e.Reason
+	}
+	return out
+}

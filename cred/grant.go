@@ -1,0 +1,155 @@
+package cred
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// GrantState is where a grant stands. Only the methods of Grant change it.
+type GrantState string
+
+// The states of a grant. Denied, Expired and Revoked are final.
+const (
+	GrantPending GrantState = "pending" // waits for approval
+	GrantActive  GrantState = "active"  // may be redeemed
+	GrantDenied  GrantState = "denied"  // an approver refused
+	GrantExpired GrantState = "expired" // its time, or the time for its approval, ran out
+	GrantRevoked GrantState = "revoked" // taken back before its time
+)
+
+// Verdict is an approver's answer.
+type Verdict struct {
+	Approve bool   `json:"approve"`
+	Comment string `json:"comment,omitempty"`
+}
+
+// Approval is one person's verdict on one request.
+type Approval struct {
+	By      Principal `json:"by"`
+	Verdict Verdict   `json:"verdict"`
+	Digest  Digest    `json:"digest"` // of the request that was seen
+	At      time.Time `json:"at"`
+}
+
+// Grant is what policy, and people where it says so, decided: that Holder may have what it wants
+// until NotAfter. Its life never restarts.
+//
+// Grant is a value; its methods return the changed copy, or a Conflict where the state does not
+// allow the change.
+type Grant struct {
+	ID         GrantID
+	Holder     Principal
+	Want       Request
+	Digest     Digest // of Want and Holder
+	Rule       string // the rule that allowed it
+	PolicyHash string // SHA-256 of the rule set that decided, in hex
+	Approvals  []Approval
+	CreatedAt  time.Time
+	NotBefore  time.Time
+	NotAfter   time.Time // absolute; for a pending grant the deadline of its approval
+	EndedAt    time.Time // when it was denied, expired or revoked
+	EndReason  string
+
+	state GrantState // owner: the methods below
+	Rev   uint64     // owner: the store; zero for a grant not yet stored
+}
+
+// NewGrant returns an active grant.
+func NewGrant(id GrantID, holder Principal, want Request, now, notAfter time.Time) Grant {
+	return Grant{
+		ID: id, Holder: holder, Want: want, Digest: want.Digest(holder),
+		CreatedAt: now, NotBefore: now, NotAfter: notAfter, state: GrantActive,
+	}
+}
+
+// State returns where the grant stands.
+func (g Grant) State() GrantState { return g.state }
+
+// Usable returns nil if the grant may be redeemed at an instant, else why not.
+func (g Grant) Usable(now time.Time) error {
+	switch {
+	case g.state == GrantRevoked:
+		return &Error{Kind: Denied, Op: "grant", Reason: "GRANT_REVOKED", Public: "this grant was revoked; ask for a new one"}
+	case g.state == GrantExpired, g.state == GrantActive && !now.Before(g.NotAfter):
+		return &Error{Kind: Expired, Op: "grant", Reason: "GRANT_EXPIRED", Public: "this grant has ended; ask for a new one"}
+	case g.state != GrantActive:
+		return &Error{Kind: Denied, Op: "grant", Reason: "GRANT_NOT_ACTIVE", Public: "this grant is " + string(g.state) + " and can't be used"}
+	case now.Before(g.NotBefore):
+		return &Error{Kind: Denied, Op: "grant", Reason: "GRANT_NOT_YET", Public: "this grant is not valid yet"}
+	}
+	return nil
+}
+
+// Revoke takes the grant back.
+func (g Grant) Revoke(now time.Time, reason string) (Grant, error) {
+	return g.end(GrantRevoked, now, reason, GrantActive, GrantPending)
+}
+
+// Expire ends a grant whose deadline has passed.
+func (g Grant) Expire(now time.Time) (Grant, error) {
+	if now.Before(g.NotAfter) {
+		return g, transitionError("grant", string(g.state), string(GrantExpired))
+	}
+	return g.end(GrantExpired, now, "its time ran out", GrantActive, GrantPending)
+}
+
+func (g Grant) end(to GrantState, now time.Time, reason string, from ...GrantState) (Grant, error) {
+	for _, s := range from {
+		if g.state == s {
+			g.state, g.EndedAt, g.EndReason = to, now, reason
+			return g, nil
+		}
+	}
+	return g, transitionError("grant", string(g.state), string(to))
+}
+
+func transitionError(what, from, to string) error {
+	return &Error{
+		Kind: Conflict, Op: what, Reason: "WRONG_STATE",
+		Public: fmt.Sprintf("this %s is %s and can't become %s", what, from, to),
+	}
+}
+
+// grantWire is how a grant is stored. It exists because state is unexported.
+type grantWire struct {
+	ID         GrantID    `json:"id"`
+	Holder     Principal  `json:"holder"`
+	Want       Request    `json:"want"`
+	Digest     Digest     `json:"digest"`
+	Rule       string     `json:"rule"`
+	PolicyHash string     `json:"policy_hash"`
+	Approvals  []Approval `json:"approvals,omitempty"`
+	CreatedAt  time.Time  `json:"created_at"`
+	NotBefore  time.Time  `json:"not_before"`
+	NotAfter   time.Time  `json:"not_after"`
+	EndedAt    time.Time  `json:"ended_at,omitzero"`
+	EndReason  string     `json:"end_reason,omitempty"`
+	State      GrantState `json:"state"`
+}
+
+// MarshalJSON writes the grant with its state; Rev is the store's.
+func (g Grant) MarshalJSON() ([]byte, error) {
+	return json.Marshal(grantWire{
+		g.ID, g.Holder, g.Want, g.Digest, g.Rule, g.PolicyHash, g.Approvals,
+		g.CreatedAt, g.NotBefore, g.NotAfter, g.EndedAt, g.EndReason, g.state,
+	})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote and refuses a state that does not exist.
+func (g *Grant) UnmarshalJSON(b []byte) error {
+	var w grantWire
+	if err := json.Unmarshal(b, &w); err != nil {
+		return err
+	}
+	switch w.State {
+	case GrantPending, GrantActive, GrantDenied, GrantExpired, GrantRevoked:
+	default:
+		return fmt.Errorf("cred: unknown grant state %q", w.State)
+	}
+	*g = Grant{
+		w.ID, w.Holder, w.Want, w.Digest, w.Rule, w.PolicyHash, w.Approvals,
+		w.CreatedAt, w.NotBefore, w.NotAfter, w.EndedAt, w.EndReason, w.State, g.Rev,
+	}
+	return nil
+}

@@ -1,0 +1,43 @@
+package cred
+
+import "maps"
+
+// PrincipalKind says what sort of caller a principal is.
+type PrincipalKind string
+
+// The kinds of principal.
+const (
+	KindWorkload PrincipalKind = "workload" // a CI job or a service
+	KindPerson   PrincipalKind = "person"   // somebody who signed in
+	KindAgent    PrincipalKind = "agent"    // a program that acts for a person, see Actor
+	KindProxy    PrincipalKind = "proxy"    // a companion proxy, known by its client certificate
+)
+
+// Principal is an identity that has been verified. Issuer and Subject together identify it; Name is
+// for people to read and decides nothing.
+type Principal struct {
+	Provider string         `json:"provider"` // the configured identity provider's name
+	Issuer   string         `json:"issuer"`   // the token's iss
+	Subject  string         `json:"subject"`  // the token's sub
+	Name     string         `json:"name,omitempty"`
+	Kind     PrincipalKind  `json:"kind,omitempty"`
+	Groups   []string       `json:"groups,omitempty"`
+	Claims   map[string]any `json:"claims,omitempty"` // JSON values: string, float64, bool, nil, []any, map[string]any
+	Actor    *Principal     `json:"actor,omitempty"`  // who acts for this principal (RFC 8693, section 4.1)
+}
+
+// Same reports whether two principals are the same identity, whatever else their tokens say.
+func (p Principal) Same(q Principal) bool {
+	return p.Issuer == q.Issuer && p.Subject == q.Subject && p.Provider == q.Provider
+}
+
+// Clone returns a copy whose maps and slices the caller may change at their top level.
+func (p Principal) Clone() Principal {
+	p.Groups = append([]string(nil), p.Groups...)
+	p.Claims = maps.Clone(p.Claims)
+	if p.Actor != nil {
+		a := p.Actor.Clone()
+		p.Actor = &a
+	}
+	return p
+}
