@@ -35,6 +35,8 @@ const (
 
 	RotationStep Kind = "rotation.step"
 
+	AuditExported Kind = "audit.exported" // somebody took a copy of the log, or of a part of it
+
 	BrokerStarted Kind = "broker.started"
 	ProxyStarted  Kind = "proxy.started"
 	PolicyLoaded  Kind = "policy.loaded"
@@ -65,6 +67,10 @@ type Origin struct {
 	Log string `json:"log"` // the log's origin line, e.g. "daypass-proxy/edge-1"
 	Seq uint64 `json:"seq"`
 }
+
+// ProxyOrigin is what the origin of a proxy's log begins with; what follows it tells one log file of
+// that proxy from the next.
+func ProxyOrigin(proxy string) string { return "daypass-proxy/" + proxy + "/" }
 
 // Principal is who it was, with the claims that rules may read.
 type Principal struct {
@@ -109,6 +115,7 @@ type Approval struct {
 // Lease is one credential, by fingerprints alone.
 type Lease struct {
 	ID                cred.LeaseID `json:"id"`
+	Redeemer          string       `json:"redeemer,omitempty"` // "holder", or "proxy/" and the proxy's name
 	Issuer            string       `json:"issuer"`
 	HandleFingerprint string       `json:"handle_fingerprint,omitempty"` // SHA-256 of the source's handle, hex
 	SecretFingerprint string       `json:"secret_fingerprint,omitempty"` // SHA-256 of the credential, hex

@@ -29,7 +29,7 @@ func RequestOf(r cred.Request, digest cred.Digest) *Request {
 // LeaseOf returns a lease as the log keeps it: fingerprints in place of the handle.
 func LeaseOf(l cred.Lease) *Lease {
 	out := &Lease{
-		ID: l.ID, Issuer: l.Issuer, SecretFingerprint: l.Fingerprint.String(),
+		ID: l.ID, Redeemer: l.Redeemer, Issuer: l.Issuer, SecretFingerprint: l.Fingerprint.String(),
 		State: string(l.State()), Revocable: l.Revocable, NotAfter: l.NotAfter, Note: l.Note,
 	}
 	if l.Handle != "" {

@@ -44,6 +44,7 @@ type Grant struct {
 	Digest     Digest // of Want and Holder
 	Rule       string // the rule that allowed it
 	PolicyHash string // SHA-256 of the rule set that decided, in hex
+	RetryKey   string // SHA-256 of holder and idempotency key, in hex; empty where none was sent
 	Approvals  []Approval
 	CreatedAt  time.Time
 	NotBefore  time.Time
@@ -119,6 +120,7 @@ type grantWire struct {
 	Digest     Digest     `json:"digest"`
 	Rule       string     `json:"rule"`
 	PolicyHash string     `json:"policy_hash"`
+	RetryKey   string     `json:"retry_key,omitempty"`
 	Approvals  []Approval `json:"approvals,omitempty"`
 	CreatedAt  time.Time  `json:"created_at"`
 	NotBefore  time.Time  `json:"not_before"`
@@ -131,7 +133,7 @@ type grantWire struct {
 // MarshalJSON writes the grant with its state; Rev is the store's.
 func (g Grant) MarshalJSON() ([]byte, error) {
 	return json.Marshal(grantWire{
-		g.ID, g.Holder, g.Want, g.Digest, g.Rule, g.PolicyHash, g.Approvals,
+		g.ID, g.Holder, g.Want, g.Digest, g.Rule, g.PolicyHash, g.RetryKey, g.Approvals,
 		g.CreatedAt, g.NotBefore, g.NotAfter, g.EndedAt, g.EndReason, g.state,
 	})
 }
@@ -148,7 +150,7 @@ func (g *Grant) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("cred: unknown grant state %q", w.State)
 	}
 	*g = Grant{
-		w.ID, w.Holder, w.Want, w.Digest, w.Rule, w.PolicyHash, w.Approvals,
+		w.ID, w.Holder, w.Want, w.Digest, w.Rule, w.PolicyHash, w.RetryKey, w.Approvals,
 		w.CreatedAt, w.NotBefore, w.NotAfter, w.EndedAt, w.EndReason, w.State, g.Rev,
 	}
 	return nil

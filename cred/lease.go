@@ -28,12 +28,13 @@ const (
 type Lease struct {
 	ID          LeaseID
 	Grant       GrantID
+	Redeemer    string // who holds the credential: "holder", or "proxy/" and the proxy's name
 	Issuer      string // the configured issuer's name
 	Handle      string // the source's own name of it; a secret-like value, sealed at rest, logged as a fingerprint
 	Fingerprint Fingerprint
 	Revocable   bool      // false: the source can't end it before NotAfter, and we say so
 	CreatedAt   time.Time // of the intent
-	NotAfter    time.Time // the credential's own end, absolute
+	NotAfter    time.Time // the credential's own end, absolute; zero where it has none
 	EndedAt     time.Time
 	Note        string // why it failed, or is unknown
 
@@ -42,9 +43,9 @@ type Lease struct {
 }
 
 // NewLease returns the intent to issue. The handle may be known already, see issuer.Reserver.
-func NewLease(id LeaseID, grant GrantID, issuer, handle string, now, notAfter time.Time) Lease {
+func NewLease(id LeaseID, grant GrantID, redeemer, issuer, handle string, now, notAfter time.Time) Lease {
 	return Lease{
-		ID: id, Grant: grant, Issuer: issuer, Handle: handle, Revocable: true,
+		ID: id, Grant: grant, Redeemer: redeemer, Issuer: issuer, Handle: handle, Revocable: true,
 		CreatedAt: now, NotAfter: notAfter, state: LeaseIntent,
 	}
 }
@@ -90,9 +91,10 @@ func (l Lease) Revoked(now time.Time) (Lease, error) {
 	return to.ended(now, "", err)
 }
 
-// Expired records that the credential's own end has passed.
+// Expired records that the credential's own end has passed. A credential without an end, whose
+// NotAfter is zero, does not expire.
 func (l Lease) Expired(now time.Time) (Lease, error) {
-	if now.Before(l.NotAfter) {
+	if l.NotAfter.IsZero() || now.Before(l.NotAfter) {
 		return l, transitionError("lease", string(l.state), string(LeaseExpired))
 	}
 	to, err := l.to(LeaseExpired, LeaseIssued, LeaseUnknown, LeaseRevoking)
@@ -120,6 +122,7 @@ func (l Lease) ended(now time.Time, note string, err error) (Lease, error) {
 type leaseWire struct {
 	ID          LeaseID     `json:"id"`
 	Grant       GrantID     `json:"grant"`
+	Redeemer    string      `json:"redeemer"`
 	Issuer      string      `json:"issuer"`
 	Handle      string      `json:"handle,omitempty"`
 	Fingerprint Fingerprint `json:"fingerprint,omitzero"`
@@ -134,7 +137,7 @@ type leaseWire struct {
 // MarshalJSON writes the lease with its state; Rev is the store's.
 func (l Lease) MarshalJSON() ([]byte, error) {
 	return json.Marshal(leaseWire{
-		l.ID, l.Grant, l.Issuer, l.Handle, l.Fingerprint, l.Revocable,
+		l.ID, l.Grant, l.Redeemer, l.Issuer, l.Handle, l.Fingerprint, l.Revocable,
 		l.CreatedAt, l.NotAfter, l.EndedAt, l.Note, l.state,
 	})
 }
@@ -151,7 +154,7 @@ func (l *Lease) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("cred: unknown lease state %q", w.State)
 	}
 	*l = Lease{
-		w.ID, w.Grant, w.Issuer, w.Handle, w.Fingerprint, w.Revocable,
+		w.ID, w.Grant, w.Redeemer, w.Issuer, w.Handle, w.Fingerprint, w.Revocable,
 		w.CreatedAt, w.NotAfter, w.EndedAt, w.Note, w.State, l.Rev,
 	}
 	return nil

@@ -16,21 +16,21 @@ const redacted = "[redacted]"
 var errNoMarshal = errors.New("cred: a Secret cannot be serialised; reveal it where it is spent")
 
 // Secret is a value that must not be shown: a password, a token, a private key. It prints as
-// "[redacted]" under every verb of fmt, in JSON, in slog, in errors and in panics. The bytes stand
-// behind a pointer because fmt reads unexported fields of an enclosing struct without calling
-// their methods: there it prints an address.
+// "[redacted]" under every verb of fmt, in JSON, in slog, in errors and in panics. In an unexported
+// field of an enclosing struct, none of its methods is called and printers read its fields. A
+// pointer to the bytes would not do there: fmt follows it under a verb that does not fit, as in
+// "%s". A function gives away its address alone, to every printer.
 //
 // The zero Secret is empty. Secrets are immutable and safe for concurrent use.
-type Secret struct{ box *secretBox }
-
-type secretBox struct{ b []byte }
+type Secret struct{ reveal *func() []byte } // a pointer, so that Secrets can be compared
 
 // NewSecret wraps b, which the caller must not use afterwards.
 func NewSecret(b []byte) Secret {
 	if len(b) == 0 {
 		return Secret{}
 	}
-	return Secret{&secretBox{b}}
+	reveal := func() []byte { return b }
+	return Secret{&reveal}
 }
 
 // SecretString wraps a copy of s.
@@ -38,17 +38,17 @@ func SecretString(s string) Secret { return NewSecret([]byte(s)) }
 
 // Reveal returns the bytes themselves, to be spent at once and never changed.
 func (s Secret) Reveal() []byte {
-	if s.box == nil {
+	if s.reveal == nil {
 		return nil
 	}
-	return s.box.b
+	return (*s.reveal)()
 }
 
 // RevealString returns the secret as a string, to be spent at once.
 func (s Secret) RevealString() string { return string(s.Reveal()) }
 
 // IsZero reports whether the secret is empty.
-func (s Secret) IsZero() bool { return s.box == nil }
+func (s Secret) IsZero() bool { return s.reveal == nil }
 
 // Fingerprint returns the SHA-256 of the secret: what logs hold in its place.
 func (s Secret) Fingerprint() Fingerprint { return sha256.Sum256(s.Reveal()) }

@@ -18,10 +18,16 @@ import (
 // records and the entries that fn appended are on disk together, or neither is. A driver may run fn
 // more than once, and may commit several callers' transactions with one sync, so fn does no I/O, and
 // leaves nothing behind but what it did through its Tx; a transaction whose fn fails has no effect
-// and fn's error is returned as it is. A transaction sees its own writes.
+// and fn's error is returned as it is. A transaction sees its own writes. An fn must not begin a
+// transaction of its own, nor wait for one.
+//
+// A ctx that ends before fn has begun means that nothing was done. Once fn has begun, Update waits
+// for the outcome: it never returns with a change that may or may not come.
 //
 // Errors of the driver are *cred.Error: Unavailable where trying again may help (closed, disk full,
-// deadline), Internal for corruption. Once a write has failed at the disk, reads go on.
+// deadline), Internal for corruption. Where Update returns one, nothing has changed; the one
+// exception is a disk whose last sync failed, after which the store refuses to write until it is
+// opened anew. Once a write has failed at the disk, reads go on.
 //
 // A Store is safe for concurrent use. Close waits for the transactions that run.
 type Store interface {
@@ -32,14 +38,23 @@ type Store interface {
 
 // Tx is one transaction, valid until its fn returns and for its goroutine alone.
 type Tx interface {
-	// Get returns the record under a key, or a NotFound error. Its Value must not be changed.
+	// Get returns the record under a key, or a NotFound error. Its Value must not be changed. Beside
+	// a NotFound error the Record has the Rev from which the key counts on: zero if it was never
+	// written, else that of its deletion.
 	Get(Key) (Record, error)
 	// Put writes a record if the stored one's Rev equals r.Rev (zero: there is none), else it
-	// returns a Conflict error. The record is stored with Rev+1. A nil Value deletes.
+	// returns a Conflict error and changes nothing. The record is stored with Rev+1. A nil Value
+	// deletes, which is a write of its own and counts. No key ever has the same Rev twice: a record
+	// that is made where one was deleted goes on from there, so what was read before the deletion
+	// can't overwrite it. (Made, deleted, made again: Rev 1, 2, 3.) To delete what is not there is
+	// no change. In a View, Put is an Internal error.
 	Put(r Record) error
 	// Scan yields the records of a table in the order that q asks for. It stops at the first error.
+	// What the transaction writes while it scans is seen where the scan has not yet been.
 	Scan(q Query) iter.Seq2[Record, error]
-	// Append adds an event to the audit log, in this transaction.
+	// Append adds an event to the audit log, in this transaction. An event that can't be logged is
+	// an Invalid error, and the transaction fails with it even if fn goes on. In a View, Append is an
+	// Internal error.
 	Append(audit.Event) error
 }
 
@@ -53,10 +68,11 @@ const (
 	Idempotency Table = "idempotency" // ID: SHA-256 over the holder and its key, hex
 	Keys        Table = "keys"        // ID: the key ring's name
 	Policies    Table = "policies"    // ID: the rule set's SHA-256, hex
+	Cursors     Table = "cursors"     // ID: the name of a log that ships its entries here
 )
 
 // Tables are all the tables that a driver keeps.
-var Tables = []Table{Grants, Leases, Idempotency, Keys, Policies}
+var Tables = []Table{Grants, Leases, Idempotency, Keys, Policies, Cursors}
 
 // Key names a record. An ID is 1 to 256 bytes of printable ASCII.
 type Key struct {
@@ -64,18 +80,22 @@ type Key struct {
 	ID    string
 }
 
+// MaxValue is the greatest length of a record's Value in bytes: 1 MiB. Drivers take SealOverhead
+// more, for what Sealed adds.
+const MaxValue = 1 << 20
+
 // Record is one stored value.
 type Record struct {
 	Key
 	Rev   uint64    // counts the writes of this key; zero: not stored
-	Due   time.Time // when the sweep should look at it (to the millisecond); zero: never. Not sealed.
-	Value []byte    // at most 1 MiB
+	Due   time.Time // when the sweep should look at it (to the millisecond, after 1970, in UTC when read); zero: never. Not sealed.
+	Value []byte    // at most MaxValue
 }
 
 // Query asks for records of one table.
 type Query struct {
 	Table  Table
-	Prefix string // of the ID
+	Prefix string // of the ID; printable ASCII
 	After  string // exclusive: IDs greater than it, or smaller where Reverse
 	// DueBy, where it is set, asks for records whose Due is set and not after it, in order of Due and
 	// then ID. It goes with Limit alone.

@@ -1,0 +1,85 @@
+package audit
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// of returns the cell of a part of the event; it is empty where the event has no such part.
+func of[T any](part func(Event) *T, cell func(T) string) func(uint64, Event) string {
+	return func(_ uint64, e Event) string {
+		p := part(e)
+		if p == nil {
+			return ""
+		}
+		return cell(*p)
+	}
+}
+
+func ofPrincipal(cell func(Principal) string) func(uint64, Event) string {
+	return of(func(e Event) *Principal { return e.Principal }, cell)
+}
+
+func requestOf(e Event) *Request   { return e.Request }
+func decisionOf(e Event) *Decision { return e.Decision }
+func leaseOf(e Event) *Lease       { return e.Lease }
+func useOf(e Event) *Use           { return e.Use }
+func rotationOf(e Event) *Rotation { return e.Rotation }
+func errorOf(e Event) *Error       { return e.Error }
+func originOf(e Event) *Origin     { return e.Origin }
+
+func actorOf(p Principal) Principal {
+	if p.Actor == nil {
+		return Principal{}
+	}
+	return *p.Actor
+}
+
+// intCell leaves out what the entry leaves out.
+func intCell(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+func timeCell(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Format(time.RFC3339Nano)
+}
+
+func approvalsCell(approvals []Approval) string {
+	var all []string
+	for _, a := range approvals {
+		verdict := "refused"
+		if a.Approve {
+			verdict = "approved"
+		}
+		all = append(all, fmt.Sprintf("%s by %s at %s", verdict, a.By.Subject, a.At.Format(time.RFC3339Nano)))
+	}
+	return strings.Join(all, "; ")
+}
+
+func maskedCell(masked []Masked) string {
+	var all []string
+	for _, m := range masked {
+		all = append(all, fmt.Sprintf("%s: %d", m.Detector, m.Count))
+	}
+	return strings.Join(all, "; ")
+}
+
+// detailCell writes details as they stand in the entry, which has shown that they can be written.
+func detailCell(detail map[string]any) string {
+	if len(detail) == 0 {
+		return ""
+	}
+	b, err := encode(detail)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}

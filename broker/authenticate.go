@@ -1,0 +1,130 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/cred/token"
+	"github.com/daypass-io/daypass/internal/jws"
+	"github.com/daypass-io/daypass/store"
+)
+
+type peerKey struct{}
+
+// WithPeer returns a context that carries the caller's network address, for the log.
+func WithPeer(ctx context.Context, addr string) context.Context {
+	return context.WithValue(ctx, peerKey{}, addr)
+}
+
+func peerOf(ctx context.Context) string {
+	addr, _ := ctx.Value(peerKey{}).(string)
+	return addr
+}
+
+// Authenticate turns an ID token into a principal. A refusal is recorded, with the token's
+// fingerprint; if it can't be recorded the caller is told Unavailable.
+func (b *Broker) Authenticate(ctx context.Context, idToken string) (cred.Principal, error) {
+	who, err := b.cfg.Identity.Verify(ctx, idToken)
+	if err == nil {
+		return who, nil
+	}
+	return cred.Principal{}, b.refuse(ctx, audit.IdentityRefused, idToken, err)
+}
+
+// AuthenticateGrant turns a grant token into the holder of its grant, and the grant's ID. It is how
+// a caller whose ID token has ended meanwhile can still give its grant back.
+func (b *Broker) AuthenticateGrant(ctx context.Context, tok string) (cred.Principal, cred.GrantID, error) {
+	claims, err := b.verifyGrantToken(ctx, tok)
+	if err != nil {
+		return cred.Principal{}, "", b.refuse(ctx, audit.IdentityRefused, tok, err)
+	}
+	var g cred.Grant
+	err = b.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
+		g, err = getGrant(tx, claims.Grant.ID)
+		return err
+	})
+	if err != nil {
+		return cred.Principal{}, "", err
+	}
+	return g.Holder, g.ID, nil
+}
+
+// IssuedByUs reports whether a token says that we issued it. It verifies nothing; it only tells which
+// way of verifying applies.
+func (b *Broker) IssuedByUs(tok string) bool {
+	parsed, err := jws.Parse(tok, token.MaxBytes)
+	return err == nil && parsed.Claims["iss"] == b.cfg.URL
+}
+
+// verifyGrantToken verifies one of our own tokens, whatever target it is for: its audience must be
+// that of the target that it names.
+func (b *Broker) verifyGrantToken(ctx context.Context, tok string) (token.Claims, error) {
+	parsed, err := jws.Parse(tok, token.MaxBytes)
+	if err != nil {
+		return token.Claims{}, err
+	}
+	member, _ := parsed.Claims["daypass"].(map[string]any)
+	target, _ := member["target"].(string)
+	return b.tokens.Verify(ctx, tok, token.Audience(target))
+}
+
+// Refused records that a known principal was kept from a call by its role, and returns the refusal.
+func (b *Broker) Refused(ctx context.Context, who cred.Principal, call string) error {
+	denied := &cred.Error{
+		Kind: cred.Denied, Op: call, Reason: "ROLE_MISSING",
+		Public: "your identity does not have the role that this call needs",
+	}
+	err := b.append(ctx, audit.Event{
+		Kind: audit.AccessDenied, Principal: audit.PrincipalOf(who), Error: audit.ErrorOf(denied),
+		Detail: map[string]any{"call": call},
+	})
+	if err != nil {
+		return err
+	}
+	return denied
+}
+
+// RefuseUnidentified records that somebody called who showed nothing to identify it, and returns why
+// it was refused.
+func (b *Broker) RefuseUnidentified(ctx context.Context, call string, why error) error {
+	err := b.append(ctx, audit.Event{Kind: audit.IdentityRefused, Error: audit.ErrorOf(why), Detail: map[string]any{"call": call}})
+	if err != nil {
+		return err
+	}
+	return why
+}
+
+// refuse records a credential that was not honoured by its fingerprint, and returns why.
+func (b *Broker) refuse(ctx context.Context, kind audit.Kind, secret string, why error) error {
+	detail := map[string]any{"token_fingerprint": cred.SecretString(secret).Fingerprint().String()}
+	if e, ok := errors.AsType[*cred.Error](why); ok && e.Claim != "" {
+		detail["claim"] = e.Claim
+	}
+	if err := b.append(ctx, audit.Event{Kind: kind, Error: audit.ErrorOf(why), Detail: detail}); err != nil {
+		return err
+	}
+	return why
+}
+
+// append records one event that changes nothing else.
+func (b *Broker) append(ctx context.Context, e audit.Event) error {
+	e.Time, e.Peer = b.now(), peerOf(ctx)
+	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error { return tx.Append(e) })
+	if err != nil {
+		return notRecorded(err)
+	}
+	return nil
+}
+
+// notRecorded turns a failure to write into what the caller is told: nothing was done.
+func notRecorded(err error) error {
+	if k := cred.KindOf(err); k == cred.Conflict || k == cred.NotFound || k == cred.Denied || k == cred.Expired {
+		return err
+	}
+	return &cred.Error{
+		Kind: cred.Unavailable, Op: "record", Reason: "NOT_RECORDED",
+		Public: "the broker could not write this to its store, so it did nothing; try again", Err: err,
+	}
+}

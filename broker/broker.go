@@ -1,0 +1,121 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"log/slog"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker/identity"
+	"github.com/daypass-io/daypass/broker/policy"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/cred/token"
+	"github.com/daypass-io/daypass/issuer"
+	"github.com/daypass-io/daypass/store"
+)
+
+// Log is the audit log as the broker reads it; it writes through store.Tx alone.
+type Log interface {
+	// Checkpoint returns a signed checkpoint over everything that is durable.
+	Checkpoint(ctx context.Context) (audit.Checkpoint, error)
+	// Entries yields the entries from, inclusive, to, exclusive, without proofs.
+	Entries(ctx context.Context, from, to uint64) iter.Seq2[audit.Exported, error]
+	// Prove returns the proof that entry seq is in the tree of a size (RFC 6962, section 2.1.1).
+	Prove(ctx context.Context, seq, size uint64) ([]tlog.Hash, error)
+	// VerifierKey returns the key that verifies the checkpoints.
+	VerifierKey() string
+}
+
+// Config is what a Broker is made of. Every field but the durations is required.
+type Config struct {
+	URL      string // our own name as an issuer of tokens, an https URL
+	Store    store.Store
+	Log      Log
+	Identity *identity.Verifier
+	Policy   *policy.Set
+	Keys     *token.KeyRing // see OpenKeys
+	Issuers  map[string]issuer.Issuer
+	Logger   *slog.Logger
+	Now      func() time.Time
+
+	// MayRedeem reports whether a proxy may redeem grants for a target; nil: no proxy may.
+	MayRedeem func(proxy, target string) bool
+	// IssueTimeout bounds one call to an issuer; an intent that is older is taken for abandoned.
+	// Zero means 20 s.
+	IssueTimeout time.Duration
+	// SweepInterval is how often Run looks for what is due. Zero means 1 s.
+	SweepInterval time.Duration
+}
+
+// Broker is the engine. It is safe for concurrent use.
+type Broker struct {
+	cfg      Config
+	tokens   *token.Verifier
+	watchers watchers
+}
+
+// New checks a configuration, records the start and the rule set in force, and returns the broker.
+func New(ctx context.Context, cfg Config) (*Broker, error) {
+	if cfg.URL == "" || cfg.Store == nil || cfg.Log == nil || cfg.Identity == nil || cfg.Policy == nil ||
+		cfg.Keys == nil || cfg.Logger == nil || cfg.Now == nil {
+		return nil, errors.New("broker: the configuration lacks a required part")
+	}
+	if cfg.IssueTimeout == 0 {
+		cfg.IssueTimeout = 20 * time.Second
+	}
+	if cfg.SweepInterval == 0 {
+		cfg.SweepInterval = time.Second
+	}
+	if cfg.MayRedeem == nil {
+		cfg.MayRedeem = func(string, string) bool { return false }
+	}
+	b := &Broker{
+		cfg:    cfg,
+		tokens: token.NewVerifier(cfg.URL, cfg.Keys, cfg.Now),
+	}
+	if err := b.recordStart(ctx); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// recordStart keeps the text of the rule set, so that whoever reads a decision later can read what
+// decided it.
+func (b *Broker) recordStart(ctx context.Context) error {
+	now := b.now()
+	hash := b.cfg.Policy.Hash()
+	return b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		key := store.Key{Table: store.Policies, ID: hash}
+		_, err := tx.Get(key)
+		switch {
+		case cred.KindOf(err) == cred.NotFound && err != nil:
+			if err := tx.Put(store.Record{Key: key, Value: b.cfg.Policy.Text()}); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		}
+		if err := tx.Append(audit.Event{Kind: audit.BrokerStarted, Time: now, Detail: map[string]any{"url": b.cfg.URL}}); err != nil {
+			return err
+		}
+		return tx.Append(audit.Event{Kind: audit.PolicyLoaded, Time: now, Decision: &audit.Decision{Allowed: true, PolicyHash: hash}})
+	})
+}
+
+// URL returns the broker's name as an issuer.
+func (b *Broker) URL() string { return b.cfg.URL }
+
+// JWKS returns the public keys that verify grant tokens, as a JWK set (RFC 7517, section 5).
+func (b *Broker) JWKS() []byte { return b.cfg.Keys.JWKS() }
+
+// Ready reports why the broker can't serve: nil, or what its store answers.
+func (b *Broker) Ready(ctx context.Context) error {
+	return b.cfg.Store.View(ctx, func(store.Tx) error { return nil })
+}
+
+// now is the broker's clock, in the precision that is stored.
+func (b *Broker) now() time.Time { return b.cfg.Now().UTC().Truncate(time.Millisecond) }

@@ -1,0 +1,219 @@
+package config
+
+import (
+	"time"
+
+	"github.com/daypass-io/daypass/broker/identity"
+	"github.com/daypass-io/daypass/broker/policy"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/strictyaml"
+)
+
+// Config is daypass.yaml.
+type Config struct {
+	// Where the broker listens, and what it calls itself.
+	Server Server `yaml:"server"`
+	// Where the broker keeps grants and its log.
+	Store Store `yaml:"store"`
+	// How the log is known outside.
+	Audit Audit `yaml:"audit"`
+	// How grant tokens are signed.
+	Tokens Tokens `yaml:"tokens"`
+	// Whose ID tokens count.
+	IdentityProviders []IdentityProvider `yaml:"identity_providers"`
+	// Where credentials come from.
+	Issuers []Issuer `yaml:"issuers"`
+	// How issuers are called.
+	Issuing Issuing `yaml:"issuing"`
+	// Which companion proxies may redeem grants.
+	Proxies []Proxy `yaml:"proxies"`
+
+	policy.Source
+
+	// Policy is the compiled rule set, not a part of the file.
+	Policy *policy.Set
+}
+
+// Server says where the broker listens.
+type Server struct {
+	// The address to listen on.
+	Listen string `yaml:"listen" default:"127.0.0.1:8443"`
+	// The base URL that callers use, and the issuer (`iss`) of grant tokens. The default is made of
+	// `listen` where that is a loopback address; elsewhere it must be set. It has no slash at its end.
+	URL string `yaml:"url"`
+	// Serve without TLS. Only on a loopback address, for development or behind a local TLS proxy.
+	Plain bool `yaml:"plain"`
+	// The broker's certificate. It must be set unless `plain` is.
+	TLS TLS `yaml:"tls"`
+	// Serve gRPC reflection, so that tools can list the API.
+	Reflection bool `yaml:"reflection"`
+}
+
+// TLS names PEM files, relative to the folder of the configuration file.
+type TLS struct {
+	// The certificate, with its chain.
+	Certificate string `yaml:"certificate"`
+	// The certificate's key.
+	PrivateKey string `yaml:"private_key"`
+	// The CA of the proxies' client certificates.
+	ClientCA string `yaml:"client_ca"`
+}
+
+// Store says where the broker keeps its state. Paths are relative to the folder of the
+// configuration file.
+type Store struct {
+	// The database file.
+	Path string `yaml:"path" default:"data/daypass.db"`
+	// The file with the key that seals secrets in the database. Keep it on another disk, or at least
+	// out of the database's backups.
+	SealingKey string `yaml:"sealing_key" default:"keys/sealing.key"`
+}
+
+// Audit says how the log is known.
+type Audit struct {
+	// The origin line of the log's checkpoints. The default is the host of `server.url` and `/log`.
+	// It must never change.
+	Origin string `yaml:"origin"`
+	// The file with the key that signs the checkpoints. `daypassd init` makes it.
+	SigningKey string `yaml:"signing_key" default:"keys/log.key"`
+}
+
+// Tokens says how grant tokens are signed.
+type Tokens struct {
+	// The signature algorithm (RFC 7518 and RFC 8037).
+	Algorithm string `yaml:"algorithm" default:"ES256" enum:"ES256,EdDSA"`
+}
+
+// IdentityProvider is an OIDC issuer whose ID tokens the broker accepts. It has a preset or an
+// issuer; what is set beside a preset takes the preset's place.
+type IdentityProvider struct {
+	// The name that rules use, as `principal.provider`.
+	Name string `yaml:"name,required"`
+	// What daypass knows of a well-known issuer: `github-actions` or `gitlab`.
+	Preset string `yaml:"preset"`
+	// The issuer's URL, exactly as it stands in its tokens.
+	Issuer string `yaml:"issuer"`
+	// The audiences that mean this broker.
+	Audiences []string `yaml:"audiences,required"`
+	// The signature algorithms to accept. The default is every asymmetric one.
+	Algorithms []string `yaml:"algorithms" enum:"RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA"`
+	// The greatest age of a token, whatever its own end is. The default is 10m for workloads and 1h
+	// for people.
+	MaxAge time.Duration `yaml:"max_age"`
+	// What its callers are: `workload` or `person`. The default is `person`.
+	Kind string `yaml:"kind" enum:"workload,person"`
+	// The claim that lists the caller's groups.
+	GroupsClaim string `yaml:"groups_claim"`
+	// The claim to show to people as the caller's name.
+	NameClaim string `yaml:"name_claim"`
+	// A PEM file with the CA of the issuer's certificate, relative to the folder of the configuration
+	// file. The default is the system's CAs.
+	CAFile string `yaml:"ca_file"`
+	// Permit an issuer with http on a loopback address, for development.
+	AllowPlain bool `yaml:"allow_plain"`
+}
+
+// Issuing says how issuers are called.
+type Issuing struct {
+	// How long one credential may take to mint. An attempt that is older, because the broker was
+	// killed in it, is taken for abandoned and revoked.
+	Timeout time.Duration `yaml:"timeout" default:"20s"`
+}
+
+// Proxy is a companion proxy. It shows a client certificate with the URI SAN `daypass://proxy/NAME`.
+type Proxy struct {
+	// The name in the certificate.
+	Name string `yaml:"name,required"`
+	// The targets whose grants it may redeem: names, or patterns in which `*` stands for any
+	// characters.
+	Targets []string `yaml:"targets,required"`
+}
+
+// MayRedeem reports whether the proxy may redeem grants for a target.
+func (p Proxy) MayRedeem(target string) bool {
+	for _, pattern := range p.Targets {
+		if policy.Glob(pattern).Match(target) {
+			return true
+		}
+	}
+	return false
+}
+
+// Issuer is a source of credentials: a name, and a key that names the driver and holds its settings.
+// The driver reads them with Decode.
+type Issuer struct {
+	// The name that targets use.
+	Name string
+	// The driver's key, e.g. `vault` or `static`.
+	Driver string
+	// The driver's settings.
+	Section *strictyaml.Node
+}
+
+// Decode reads the driver's settings into a struct, and returns every problem with its place.
+func (i Issuer) Decode(into any) strictyaml.Problems { return i.Section.Decode(into) }
+
+// DecodeNode implements strictyaml.Decoder.
+func (i *Issuer) DecodeNode(n *strictyaml.Node) strictyaml.Problems {
+	if n.Kind() != strictyaml.Mapping {
+		return strictyaml.Problems{n.Problem("", "must be a mapping with a name and a driver", "")}
+	}
+	var drivers []string
+	for _, key := range n.Keys() {
+		if key != "name" {
+			drivers = append(drivers, key)
+		}
+	}
+	var problems strictyaml.Problems
+	if name := n.Get("name"); name.Kind() == strictyaml.Null {
+		problems = append(problems, n.Problem("name", "is missing", ""))
+	} else {
+		problems = name.Decode(&i.Name)
+	}
+	if len(drivers) != 1 {
+		return append(problems, n.Problem("", "must have one key besides name, which names the driver and holds its settings", ""))
+	}
+	i.Driver, i.Section = drivers[0], n.Get(drivers[0])
+	return problems
+}
+
+// Providers returns the identity providers as the broker verifies with them, presets applied.
+func (c *Config) Providers() []identity.Provider {
+	all := make([]identity.Provider, len(c.IdentityProviders))
+	for i, p := range c.IdentityProviders {
+		all[i] = p.provider()
+	}
+	return all
+}
+
+func (p IdentityProvider) provider() identity.Provider {
+	out, _ := identity.Preset(p.Preset)
+	out.Name, out.Audiences = p.Name, p.Audiences
+	out.CAFile, out.AllowPlain = p.CAFile, p.AllowPlain
+	setUnlessZero(&out.Issuer, p.Issuer)
+	setUnlessZero(&out.MaxAge, p.MaxAge)
+	setUnlessZero(&out.Kind, cred.PrincipalKind(p.Kind))
+	setUnlessZero(&out.GroupsClaim, p.GroupsClaim)
+	setUnlessZero(&out.NameClaim, p.NameClaim)
+	if len(p.Algorithms) > 0 {
+		out.Algorithms = p.Algorithms
+	}
+	return out
+}
+
+func setUnlessZero[T comparable](into *T, v T) {
+	var zero T
+	if v != zero {
+		*into = v
+	}
+}
+
+// Proxy returns a proxy by its name.
+func (c *Config) Proxy(name string) (Proxy, bool) {
+	for _, p := range c.Proxies {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Proxy{}, false
+}

@@ -1,0 +1,210 @@
+package identity
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Bounds of single claims, in bytes. OpenID Connect Core section 2 bounds sub to 255 characters;
+// customised subjects of CI systems are longer.
+const (
+	maxSubjectBytes = 512
+	maxIssuerBytes  = 1024
+)
+
+// maxNumericDate is the end of the year 9999, the last that RFC 3339 can write.
+const maxNumericDate = 253402300799
+
+// checkClaims holds the claims against the provider's settings, in the order in which a caller can
+// best mend them.
+func (p *Provider) checkClaims(claims map[string]any, now time.Time) error {
+	if err := p.checkAudience(claims); err != nil {
+		return err
+	}
+	if err := p.checkTimes(claims, now); err != nil {
+		return err
+	}
+	if _, err := requiredString(claims, "sub", maxSubjectBytes); err != nil {
+		return err
+	}
+	return p.checkRefused(claims)
+}
+
+func (p *Provider) checkAudience(claims map[string]any) error {
+	audiences, err := audiencesOf(claims)
+	if err != nil {
+		return err
+	}
+	for _, aud := range audiences {
+		if slices.Contains(p.Audiences, aud) {
+			continue
+		}
+		if len(audiences) > 1 {
+			return refuse("WRONG_AUDIENCE", "aud", "the ID token has %d audiences and %s is not one of this broker's, so it is also good elsewhere; request it for %s alone",
+				len(audiences), shown(aud), p.wantedAudience())
+		}
+		return refuse("WRONG_AUDIENCE", "aud", "the ID token's audience is %s; request it for %s", shown(aud), p.wantedAudience())
+	}
+	return nil
+}
+
+// audiencesOf reads aud, which is a string or a list of them (RFC 7519, section 4.1.3).
+func audiencesOf(claims map[string]any) ([]string, error) {
+	switch aud := claims["aud"].(type) {
+	case nil:
+		return nil, missing("aud")
+	case string:
+		return []string{aud}, nil
+	case []any:
+		if len(aud) == 0 {
+			return nil, missing("aud")
+		}
+		all := make([]string, len(aud))
+		for i, value := range aud {
+			s, ok := value.(string)
+			if !ok {
+				return nil, malformed("aud", "a list of strings")
+			}
+			all[i] = s
+		}
+		return all, nil
+	}
+	return nil, malformed("aud", "a string or a list of strings")
+}
+
+func (p *Provider) wantedAudience() string {
+	quoted := make([]string, len(p.Audiences))
+	for i, aud := range p.Audiences {
+		quoted[i] = strconv.Quote(aud)
+	}
+	return strings.Join(quoted, " or ")
+}
+
+// checkTimes checks exp, nbf and iat. OpenID Connect Core section 2 requires exp and iat.
+func (p *Provider) checkTimes(claims map[string]any, now time.Time) error {
+	exp, err := requiredTime(claims, "exp")
+	if err != nil {
+		return err
+	}
+	iat, err := requiredTime(claims, "iat")
+	if err != nil {
+		return err
+	}
+	if !now.Before(exp.Add(p.Skew)) {
+		return refuse("TOKEN_EXPIRED", "exp", "the ID token expired at %s and it is %s now; request a new one", instant(exp), instant(now))
+	}
+	if iat.After(now.Add(p.Skew)) {
+		return tooEarly("iat", "was issued", iat, now)
+	}
+	if now.Sub(iat) > p.MaxAge+p.Skew {
+		return refuse("TOKEN_TOO_OLD", "iat", "the ID token was issued at %s and it is %s now; provider %q accepts tokens for %s after that, whatever their exp says; request a new one",
+			instant(iat), instant(now), p.Name, p.MaxAge)
+	}
+	if !exp.After(iat) {
+		return malformed("exp", "later than iat")
+	}
+	if _, present := claims["nbf"]; !present {
+		return nil
+	}
+	nbf, err := requiredTime(claims, "nbf")
+	if err != nil {
+		return err
+	}
+	if nbf.After(now.Add(p.Skew)) {
+		return tooEarly("nbf", "is valid only", nbf, now)
+	}
+	return nil
+}
+
+func tooEarly(claim, what string, at, now time.Time) error {
+	return refuse("TOKEN_NOT_YET_VALID", claim, "the ID token %s from %s, and it is %s now; check the clocks of the issuer and the broker", what, instant(at), instant(now))
+}
+
+// requiredTime reads a NumericDate. RFC 7519 section 2 permits fractions of a second; no issuer
+// sends them, and refusing them leaves no question of rounding.
+func requiredTime(claims map[string]any, name string) (time.Time, error) {
+	value, present := claims[name]
+	if !present {
+		return time.Time{}, missing(name)
+	}
+	seconds, ok := value.(float64)
+	if !ok || seconds != math.Trunc(seconds) || seconds < 0 || seconds > maxNumericDate {
+		return time.Time{}, malformed(name, "a whole number of seconds since 1970")
+	}
+	return time.Unix(int64(seconds), 0), nil
+}
+
+// requiredString reads a claim that must be a string of 1 to most bytes without control
+// characters, since logs and terminals show it.
+func requiredString(claims map[string]any, name string, most int) (string, error) {
+	value, present := claims[name]
+	if !present {
+		return "", missing(name)
+	}
+	s, ok := value.(string)
+	if !ok || s == "" || len(s) > most || !printable(s) {
+		return "", malformed(name, fmt.Sprintf("a string of 1 to %d bytes without control characters", most))
+	}
+	return s, nil
+}
+
+// printable reports whether a string is what it looks like: UTF-8 without control characters and
+// without the invisible ones that change how others are shown.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\u2028' || r == '\u2029'
+	})
+}
+
+func missing(claim string) error {
+	return refuse("CLAIM_MISSING", claim, "the ID token has no %s claim, which this broker requires", claim)
+}
+
+func malformed(claim, want string) error {
+	return refuse("CLAIM_INVALID", claim, "the ID token's %s claim must be %s", claim, want)
+}
+
+// checkRefused refuses a genuine token whose claims have a value that the provider lists.
+func (p *Provider) checkRefused(claims map[string]any) error {
+	for claim, refused := range p.RefuseClaims {
+		value, present := claims[claim]
+		if !present {
+			continue
+		}
+		values, ok := value.([]any)
+		if !ok {
+			values = []any{value}
+		}
+		for _, one := range values {
+			text, ok := scalarText(one)
+			if !ok {
+				return malformed(claim, "a plain value or a list of plain values")
+			}
+			if slices.Contains(refused, text) {
+				return refuse("EVENT_REFUSED", claim, "the ID token's %s is %s, with which provider %q refuses every token", claim, shown(text), p.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// scalarText returns a JSON value as configuration spells it.
+func scalarText(value any) (string, bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case bool:
+		return strconv.FormatBool(v), true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	case nil:
+		return "null", true
+	}
+	return "", false
+}

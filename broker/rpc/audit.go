@@ -1,0 +1,75 @@
+package rpc
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker"
+	"github.com/daypass-io/daypass/cred"
+	pb "github.com/daypass-io/daypass/proto/daypass/v1"
+)
+
+type auditService struct {
+	pb.UnimplementedAuditServiceServer
+	broker *broker.Broker
+}
+
+// ListGrants lists grants, newest first.
+func (s *auditService) ListGrants(ctx context.Context, r *pb.ListGrantsRequest) (*pb.ListGrantsResponse, error) {
+	grants, next, err := s.broker.ListGrants(ctx, callerOf(ctx).who, broker.GrantFilter{
+		Target: r.GetTarget(), State: cred.GrantState(r.GetState()),
+		After: cred.GrantID(r.GetPageToken()), Limit: int(r.GetPageSize()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &pb.ListGrantsResponse{NextPageToken: string(next)}
+	for _, g := range grants {
+		out.Grants = append(out.Grants, grantTo(g))
+	}
+	return out, nil
+}
+
+// GetGrant tells one grant.
+func (s *auditService) GetGrant(ctx context.Context, r *pb.GetGrantRequest) (*pb.GetGrantResponse, error) {
+	g, leases, err := s.broker.GetGrant(ctx, callerOf(ctx).who, cred.GrantID(r.GetGrantId()))
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetGrantResponse{Grant: grantTo(g), Leases: leasesTo(leases)}, nil
+}
+
+// Export streams the log.
+func (s *auditService) Export(r *pb.ExportRequest, out grpc.ServerStreamingServer[pb.ExportResponse]) error {
+	ctx := out.Context()
+	filter := broker.ExportFilter{
+		Since: timeFrom(r.GetSince()), Until: timeFrom(r.GetUntil()),
+		Grant: cred.GrantID(r.GetGrantId()), Target: r.GetTarget(), Subject: r.GetPrincipal(),
+	}
+	trailer, err := s.broker.Export(ctx, callerOf(ctx).who, filter, func(e audit.Exported) error {
+		entry := &pb.ExportedEntry{Seq: e.Seq, Canonical: e.Canonical}
+		for _, h := range e.Proof {
+			entry.Proof = append(entry.Proof, h[:])
+		}
+		return out.Send(&pb.ExportResponse{Part: &pb.ExportResponse_Entry{Entry: entry}})
+	})
+	if err != nil {
+		return err
+	}
+	return out.Send(&pb.ExportResponse{Part: &pb.ExportResponse_Checkpoint{Checkpoint: checkpointTo(trailer)}})
+}
+
+// GetCheckpoint returns a signed checkpoint.
+func (s *auditService) GetCheckpoint(ctx context.Context, _ *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
+	trailer, err := s.broker.Checkpoint(ctx, callerOf(ctx).who)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetCheckpointResponse{Checkpoint: checkpointTo(trailer)}, nil
+}
+
+func checkpointTo(t audit.Trailer) *pb.Checkpoint {
+	return &pb.Checkpoint{Note: string(t.Note), VerifierKey: t.VerifierKey}
+}

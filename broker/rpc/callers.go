@@ -1,0 +1,194 @@
+package rpc
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"net/url"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+
+	"github.com/daypass-io/daypass/broker"
+	"github.com/daypass-io/daypass/cred"
+	pb "github.com/daypass-io/daypass/proto/daypass/v1"
+)
+
+// caller is who makes a call.
+type caller struct {
+	who cred.Principal
+	// grant is set where the caller showed a grant token in place of an ID token.
+	grant cred.GrantID
+}
+
+type callerKey struct{}
+
+// callerOf returns who makes a call; authenticate has put it there.
+func callerOf(ctx context.Context) caller {
+	c, _ := ctx.Value(callerKey{}).(caller)
+	return c
+}
+
+// allowed says who may call a service at all. A method that is not listed may be called by nobody.
+type allowed int
+
+const (
+	nobody  allowed = iota
+	open            // health and reflection: they tell nothing of ours
+	bearers         // people and workloads, by ID token
+	holders         // bearers, or whoever shows the grant token itself
+	proxies         // companion proxies, by client certificate
+)
+
+// allowList is the allow-list of clients for each method.
+var allowList = map[string]allowed{
+	pb.ExchangeService_Exchange_FullMethodName:      bearers,
+	pb.ExchangeService_Revoke_FullMethodName:        holders,
+	pb.ExchangeService_ListTargets_FullMethodName:   bearers,
+	pb.ExchangeService_WhoAmI_FullMethodName:        bearers,
+	pb.ProxyService_Redeem_FullMethodName:           proxies,
+	pb.ProxyService_WatchRevocations_FullMethodName: proxies,
+	pb.ProxyService_ShipUses_FullMethodName:         proxies,
+	pb.AuditService_ListGrants_FullMethodName:       bearers,
+	pb.AuditService_GetGrant_FullMethodName:         bearers,
+	pb.AuditService_Export_FullMethodName:           bearers,
+	pb.AuditService_GetCheckpoint_FullMethodName:    bearers,
+	"/grpc.health.v1.Health/Check":                  open,
+	"/grpc.health.v1.Health/Watch":                  open,
+	"/grpc.health.v1.Health/List":                   open,
+
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      open,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": open,
+}
+
+// authenticate finds out who calls a method, or refuses. Every refusal is recorded.
+func (s *Server) authenticate(ctx context.Context, method string) (context.Context, error) {
+	ctx = broker.WithPeer(ctx, peerAddr(ctx))
+	access := allowList[method]
+	if access == open {
+		return ctx, nil
+	}
+	var c caller
+	var err error
+	switch access {
+	case bearers, holders:
+		var tok string
+		if tok, err = bearerOf(metadata.ValueFromIncomingContext(ctx, "authorization")); err == nil {
+			c, err = s.identify(ctx, tok, access == holders)
+			return context.WithValue(ctx, callerKey{}, c), err
+		}
+	case proxies:
+		c.who, err = proxyOf(ctx)
+	default:
+		err = &cred.Error{Kind: cred.Denied, Op: "authenticate", Reason: "METHOD_CLOSED", Public: "nobody may call this method"}
+	}
+	if err != nil {
+		return ctx, s.broker.RefuseUnidentified(ctx, method, err)
+	}
+	return context.WithValue(ctx, callerKey{}, c), nil
+}
+
+// bearerOf returns the token of the one Authorization header (RFC 6750, section 2.1).
+func bearerOf(headers []string) (string, error) {
+	if len(headers) == 1 {
+		scheme, tok, _ := strings.Cut(headers[0], " ")
+		if strings.EqualFold(scheme, "Bearer") && tok != "" {
+			return tok, nil
+		}
+	}
+	return "", &cred.Error{
+		Kind: cred.Unauthenticated, Op: "authenticate", Reason: "NO_TOKEN",
+		Public: "send exactly one 'Authorization: Bearer TOKEN' with your OIDC ID token",
+	}
+}
+
+// identify takes an ID token, and where the call allows it one of our own grant tokens.
+func (s *Server) identify(ctx context.Context, tok string, grantTokens bool) (caller, error) {
+	if grantTokens && s.broker.IssuedByUs(tok) {
+		who, id, err := s.broker.AuthenticateGrant(ctx, tok)
+		return caller{who: who, grant: id}, err
+	}
+	who, err := s.broker.Authenticate(ctx, tok)
+	return caller{who: who}, err
+}
+
+// proxyScheme is the scheme of the URI that names a proxy in its certificate: daypass://proxy/NAME.
+const proxyScheme = "daypass"
+
+// proxyOf tells which proxy calls, by its verified client certificate.
+func proxyOf(ctx context.Context) (cred.Principal, error) {
+	refused := &cred.Error{
+		Kind: cred.Unauthenticated, Op: "authenticate", Reason: "NO_PROXY_CERTIFICATE",
+		Public: "this call is for companion proxies: connect with the client certificate that 'daypassd init' made",
+	}
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return cred.Principal{}, refused
+	}
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
+	if !ok || len(info.State.VerifiedChains) == 0 {
+		return cred.Principal{}, refused
+	}
+	name := proxyName(info.State.VerifiedChains[0][0].URIs)
+	if name == "" {
+		return cred.Principal{}, refused
+	}
+	leaf := info.State.VerifiedChains[0][0]
+	return proxyPrincipal(name, leaf), nil
+}
+
+func proxyName(uris []*url.URL) string {
+	if len(uris) != 1 || uris[0].Scheme != proxyScheme || uris[0].Host != "proxy" {
+		return ""
+	}
+	return strings.TrimPrefix(uris[0].Path, "/")
+}
+
+func proxyPrincipal(name string, leaf *x509.Certificate) cred.Principal {
+	return cred.Principal{
+		Provider: "mtls", Issuer: leaf.Issuer.String(), Subject: leaf.URIs[0].String(), Name: name, Kind: cred.KindProxy,
+	}
+}
+
+func peerAddr(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	return hostOf(p.Addr.String())
+}
+
+// hostOf drops the port, which says nothing after the fact.
+func hostOf(addr string) string {
+	if host, _, err := net.SplitHostPort(addr); err == nil {
+		return host
+	}
+	return addr
+}
+
+func (s *Server) authUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+	ctx, err := s.authenticate(ctx, info.FullMethod)
+	if err != nil {
+		return nil, err
+	}
+	return next(ctx, req)
+}
+
+func (s *Server) authStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
+	ctx, err := s.authenticate(ss.Context(), info.FullMethod)
+	if err != nil {
+		return err
+	}
+	return next(srv, &identified{ss, ctx})
+}
+
+// identified is a stream whose context knows the caller.
+type identified struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s *identified) Context() context.Context { return s.ctx }

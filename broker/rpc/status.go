@@ -1,0 +1,63 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+// errorDomain is the domain of google.rpc.ErrorInfo in our answers.
+const errorDomain = "daypass.io"
+
+var codeOf = map[cred.Kind]codes.Code{
+	cred.Internal:        codes.Internal,
+	cred.Invalid:         codes.InvalidArgument,
+	cred.Unauthenticated: codes.Unauthenticated,
+	cred.Denied:          codes.PermissionDenied,
+	cred.NotFound:        codes.NotFound,
+	cred.Pending:         codes.FailedPrecondition,
+	cred.Expired:         codes.FailedPrecondition,
+	cred.Conflict:        codes.Aborted,
+	cred.Exhausted:       codes.ResourceExhausted,
+	cred.Unavailable:     codes.Unavailable,
+}
+
+// toStatus is the one mapper from our errors to gRPC's: the public text, never the cause, and an
+// ErrorInfo with reason, kind, rule and claim.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, context.Canceled) {
+		return status.Error(codes.Canceled, "the caller went away")
+	}
+	if errors.Is(err, context.DeadlineExceeded) && cred.KindOf(err) == cred.Internal {
+		return status.Error(codes.DeadlineExceeded, "the deadline passed before this was done")
+	}
+	kind := cred.KindOf(err)
+	info := &errdetails.ErrorInfo{
+		Domain: errorDomain, Reason: strings.ToUpper(kind.String()), Metadata: map[string]string{"kind": kind.String()},
+	}
+	if e, ok := errors.AsType[*cred.Error](err); ok && kind != cred.Internal {
+		if e.Reason != "" {
+			info.Reason = e.Reason
+		}
+		if e.Rule != "" {
+			info.Metadata["rule"] = e.Rule
+		}
+		if e.Claim != "" {
+			info.Metadata["claim"] = e.Claim
+		}
+	}
+	st := status.New(codeOf[kind], cred.PublicText(err))
+	if detailed, err := st.WithDetails(info); err == nil {
+		st = detailed
+	}
+	return st.Err()
+}

@@ -1,0 +1,172 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/failpoint"
+	"github.com/daypass-io/daypass/store"
+)
+
+// settling says what settle knows besides the lease itself.
+type settling int
+
+const (
+	whenDue settling = iota // end it only where its time or its grant's has come
+	endNow                  // it is to end, and no attempt to issue it runs any more
+	notMade                 // the issuer is sure that it was never made
+)
+
+// settle takes a lease as far towards its end as can be done now. It is the one way in which leases
+// end: live calls, the sweep and recovery after a crash all come here. It returns the lease as it
+// then stands; one that its source would not revoke stays revoking, and is due again later.
+func (b *Broker) settle(ctx context.Context, key store.Key, mode settling) (cred.Lease, error) {
+	step, err := b.stepLease(ctx, key, mode)
+	if err != nil || !step.revoke {
+		return step.lease, err
+	}
+	failpoint.Hit("revoke.after-intent")
+	answer := b.revokeAtSource(ctx, step.lease)
+	failpoint.Hit("revoke.after-revoke")
+	return b.recordRevocation(ctx, key, answer)
+}
+
+// leaseStep is what one transaction of settle found out.
+type leaseStep struct {
+	lease  cred.Lease
+	revoke bool // the source is to be asked now
+}
+
+// stepLease does the next step that needs nothing but the store.
+func (b *Broker) stepLease(ctx context.Context, key store.Key, mode settling) (leaseStep, error) {
+	var out leaseStep
+	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		l, err := getLease(tx, key)
+		if err != nil {
+			return err
+		}
+		g, err := getGrant(tx, l.Grant)
+		if err != nil {
+			return err
+		}
+		now := b.now()
+		next, kind, err := nextLease(l, now, mode, g.Usable(now) != nil, now.After(l.CreatedAt.Add(b.cfg.IssueTimeout)))
+		out = leaseStep{lease: next, revoke: next.State() == cred.LeaseRevoking}
+		if err != nil || kind == "" {
+			return err
+		}
+		due := next.NotAfter
+		switch {
+		case next.Final():
+			due = time.Time{}
+		case out.revoke:
+			due = now.Add(b.cfg.IssueTimeout) // when the sweep tries again, should we die meanwhile
+		}
+		if err := putLease(tx, next, due); err != nil {
+			return err
+		}
+		return tx.Append(b.leaseEvent(ctx, kind, next))
+	})
+	if err != nil {
+		return out, notRecorded(err)
+	}
+	return out, nil
+}
+
+// nextLease decides the next state of a lease; an empty kind means that it stays.
+func nextLease(l cred.Lease, now time.Time, mode settling, grantOver, abandoned bool) (cred.Lease, audit.Kind, error) {
+	end := mode == endNow || grantOver
+	over := !now.Before(l.NotAfter)
+	var next cred.Lease
+	var kind audit.Kind
+	var err error
+	switch l.State() {
+	case cred.LeaseIntent:
+		switch {
+		case mode == notMade:
+			next, err = l.Failed(now, "the issuer made nothing")
+			kind = audit.LeaseFailed
+		case mode != endNow && !abandoned:
+			return l, "", nil // somebody may be issuing it right now
+		case l.Handle != "":
+			next, err = l.Revoking()
+			kind = audit.LeaseRevoking
+		default:
+			next, err = l.Unknown("the attempt to issue it ended without an outcome, and its source gave no handle to revoke it by")
+			kind = audit.LeaseUnknown
+		}
+	case cred.LeaseIssued, cred.LeaseUnknown:
+		switch {
+		case over:
+			next, err = l.Expired(now)
+			kind = audit.LeaseExpired
+		case end && l.State() == cred.LeaseIssued && l.Revocable:
+			next, err = l.Revoking()
+			kind = audit.LeaseRevoking
+		default:
+			return l, "", nil
+		}
+	default: // revoking: the source is to be asked again; final states stay
+		return l, "", nil
+	}
+	return next, kind, err
+}
+
+// revokeAtSource asks the issuer to end a lease.
+func (b *Broker) revokeAtSource(ctx context.Context, l cred.Lease) error {
+	is, ok := b.cfg.Issuers[l.Issuer]
+	if !ok {
+		return cred.Errorf(cred.Unavailable, "revoke", "", "issuer %q is not configured any more", l.Issuer)
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.IssueTimeout*3/4)
+	defer cancel()
+	return is.Revoke(ctx, l)
+}
+
+// recordRevocation writes what the source answered: the end, or a failure, after which the sweep
+// tries again until the credential's own end.
+func (b *Broker) recordRevocation(ctx context.Context, key store.Key, answer error) (cred.Lease, error) {
+	if answer != nil {
+		b.cfg.Logger.WarnContext(ctx, "a lease could not be revoked yet", "lease", key.ID, "error", answer)
+	}
+	var l cred.Lease
+	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		var err error
+		if l, err = getLease(tx, key); err != nil || l.State() != cred.LeaseRevoking {
+			return err // somebody else brought it to its end
+		}
+		now := b.now()
+		switch {
+		case answer == nil:
+			if l, err = l.Revoked(now); err != nil {
+				return err
+			}
+			return b.putEnded(ctx, tx, l, audit.LeaseRevoked)
+		case !now.Before(l.NotAfter):
+			if l, err = l.Expired(now); err != nil {
+				return err
+			}
+			return b.putEnded(ctx, tx, l, audit.LeaseExpired)
+		default:
+			return putLease(tx, l, earliest(now.Add(retryAfter(now.Sub(l.CreatedAt))), l.NotAfter))
+		}
+	})
+	if err != nil {
+		return l, notRecorded(err)
+	}
+	return l, nil
+}
+
+func (b *Broker) putEnded(ctx context.Context, tx store.Tx, l cred.Lease, kind audit.Kind) error {
+	if err := putLease(tx, l, time.Time{}); err != nil {
+		return err
+	}
+	return tx.Append(b.leaseEvent(ctx, kind, l))
+}
+
+// retryAfter spaces the tries to revoke: a second at first, a minute at the most.
+func retryAfter(age time.Duration) time.Duration {
+	return min(max(age/4, time.Second), time.Minute)
+}

@@ -1,0 +1,122 @@
+package sdk
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/daypass-io/daypass/cred"
+	pb "github.com/daypass-io/daypass/proto/daypass/v1"
+)
+
+// Client asks a broker. It is safe for concurrent use.
+type Client struct {
+	conn     *grpc.ClientConn
+	tokens   TokenSource
+	exchange pb.ExchangeServiceClient
+	audit    pb.AuditServiceClient
+}
+
+// Dial returns a client of the broker at a URL. It connects at the first call.
+func Dial(broker string, tokens TokenSource, tlsConfig *tls.Config) (*Client, error) {
+	conn, err := dial(broker, tlsConfig)
+	if err != nil {
+		return nil, err
+	}
+	return &Client{conn, tokens, pb.NewExchangeServiceClient(conn), pb.NewAuditServiceClient(conn)}, nil
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Granted is what an exchange brings.
+type Granted struct {
+	Grant      *pb.Grant
+	Token      cred.Secret      // the grant token
+	Credential *cred.Credential // nil where a proxy spends it
+	Lease      cred.LeaseID     // of Credential
+}
+
+// Exchange asks for a credential. Where the request carries no idempotency key one is made, so that a
+// retry inside gRPC can't mint twice.
+func (c *Client) Exchange(ctx context.Context, want cred.Request) (Granted, error) {
+	ctx, err := c.authorize(ctx)
+	if err != nil {
+		return Granted{}, err
+	}
+	if want.IdempotencyKey == "" {
+		want.IdempotencyKey = rand.Text()
+	}
+	req := &pb.ExchangeRequest{
+		Target: want.Target, Scopes: want.Scopes, Params: want.Params,
+		Reason: want.Reason, IdempotencyKey: want.IdempotencyKey,
+	}
+	if want.TTL > 0 {
+		req.Ttl = durationpb.New(want.TTL)
+	}
+	r, err := c.exchange.Exchange(ctx, req)
+	if err != nil {
+		return Granted{}, fromStatus("exchange", err)
+	}
+	out := Granted{Grant: r.GetGrant(), Token: cred.SecretString(r.GetGrantToken())}
+	if r.GetCredential() != nil {
+		credential := credentialFrom(r.GetCredential())
+		out.Credential, out.Lease = &credential, cred.LeaseID(r.GetCredential().GetLeaseId())
+	}
+	return out, nil
+}
+
+// Revoke ends a grant and its leases. An empty ID means the grant of the grant token that the client
+// authenticates with.
+func (c *Client) Revoke(ctx context.Context, id cred.GrantID, reason string) (*pb.RevokeResponse, error) {
+	ctx, err := c.authorize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.exchange.Revoke(ctx, &pb.RevokeRequest{GrantId: string(id), Reason: reason})
+	return r, fromStatus("revoke", err)
+}
+
+// Targets lists what the caller may ask for.
+func (c *Client) Targets(ctx context.Context) ([]*pb.TargetSummary, error) {
+	ctx, err := c.authorize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.exchange.ListTargets(ctx, &pb.ListTargetsRequest{})
+	return r.GetTargets(), fromStatus("targets", err)
+}
+
+// WhoAmI tells who the broker takes the caller for.
+func (c *Client) WhoAmI(ctx context.Context) (*pb.Principal, error) {
+	ctx, err := c.authorize(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.exchange.WhoAmI(ctx, &pb.WhoAmIRequest{})
+	return r.GetPrincipal(), fromStatus("whoami", err)
+}
+
+// authorize puts the token into the call's metadata.
+func (c *Client) authorize(ctx context.Context) (context.Context, error) {
+	tok, err := c.tokens(ctx)
+	if err != nil {
+		return ctx, err
+	}
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+tok.RevealString()), nil
+}
+
+func credentialFrom(c *pb.Credential) cred.Credential {
+	out := cred.Credential{Type: cred.CredentialType(c.GetType()), Fields: make(map[string]cred.Secret, len(c.GetFields()))}
+	for name, value := range c.GetFields() {
+		out.Fields[name] = cred.SecretString(value)
+	}
+	if t := c.GetExpireTime(); t != nil {
+		out.NotAfter = t.AsTime()
+	}
+	return out
+}

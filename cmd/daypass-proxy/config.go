@@ -1,0 +1,197 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"time"
+
+	"github.com/daypass-io/daypass/internal/strictyaml"
+)
+
+// config is proxy.yaml. Paths are relative to the file's own folder.
+type config struct {
+	// The proxy's name: what its client certificate says and what the log shows.
+	Name string `yaml:"name,required"`
+	// Where to listen, e.g. `127.0.0.1:8080`.
+	Listen string `yaml:"listen,required"`
+	// The certificate to serve with. Without one the proxy listens on loopback addresses alone.
+	TLS serverTLS `yaml:"tls"`
+	// The broker that grants and revokes.
+	Broker brokerConfig `yaml:"broker"`
+	// The proxy's own audit log.
+	Log logConfig `yaml:"log"`
+	// Targets that this proxy serves, as names or globs; all that the broker lets it redeem where the
+	// list is absent.
+	Targets []string `yaml:"targets"`
+	// How long the proxy goes on without word from the broker's revocation stream. After that it
+	// refuses everything, since a revocation may have been missed. The default is 30s.
+	MaxStale time.Duration `yaml:"max_stale"`
+	// PEM file of further CAs that upstreams' certificates may be from.
+	UpstreamCAFile string `yaml:"upstream_ca_file"`
+
+	dir string // of the file
+}
+
+type serverTLS struct {
+	// PEM file of the certificate chain.
+	Certificate string `yaml:"certificate"`
+	// PEM file of its private key.
+	PrivateKey string `yaml:"private_key"`
+}
+
+type brokerConfig struct {
+	// The broker's URL, https.
+	URL string `yaml:"url,required"`
+	// The issuer in grant tokens, where it is another than the URL.
+	Issuer string `yaml:"issuer"`
+	// PEM file of the CA that the broker's certificate is from; the system's where absent.
+	CAFile string `yaml:"ca_file"`
+	// PEM file of the proxy's client certificate.
+	Certificate string `yaml:"certificate,required"`
+	// PEM file of its private key.
+	PrivateKey string `yaml:"private_key,required"`
+}
+
+type logConfig struct {
+	// The log's file.
+	Path string `yaml:"path,required"`
+	// The key that signs its checkpoints; made at the first start, with mode 0600.
+	SigningKey string `yaml:"signing_key,required"`
+}
+
+// loadConfig reads proxy.yaml and names every problem.
+func loadConfig(file string) (*config, error) {
+	node, problems := strictyaml.ReadFile(file)
+	if len(problems) > 0 {
+		return nil, problems.Err()
+	}
+	c := &config{dir: filepath.Dir(file)}
+	problems = node.Decode(c)
+	add := func(where, format string, args ...any) {
+		problems = append(problems, node.Problem(where, fmt.Sprintf(format, args...), ""))
+	}
+	if c.Listen != "" {
+		if err := checkListen(c.Listen, c.TLS.Certificate != ""); err != nil {
+			add("listen", "%s", err)
+		}
+	}
+	if u, err := url.Parse(c.Broker.URL); c.Broker.URL != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
+		add("broker.url", "must be an https URL: a proxy shows its client certificate")
+	}
+	if (c.TLS.Certificate == "") != (c.TLS.PrivateKey == "") {
+		add("tls", "certificate and private_key go together")
+	}
+	for i, pattern := range c.Targets {
+		if _, err := path.Match(pattern, ""); err != nil {
+			add(strictyaml.Index("targets", i), "is not a glob")
+		}
+	}
+	if c.MaxStale < 0 {
+		add("max_stale", "must not be negative")
+	}
+	for where, name := range map[string]string{
+		"tls.certificate": c.TLS.Certificate, "broker.ca_file": c.Broker.CAFile,
+		"broker.certificate": c.Broker.Certificate, "upstream_ca_file": c.UpstreamCAFile,
+		"tls.private_key": c.TLS.PrivateKey, "broker.private_key": c.Broker.PrivateKey,
+	} {
+		if name == "" {
+			continue
+		}
+		if _, err := os.Stat(c.path(name)); err != nil {
+			add(where, "the file %s can't be read", c.path(name))
+		}
+	}
+	if c.Broker.Issuer == "" {
+		c.Broker.Issuer = c.Broker.URL
+	}
+	return c, problems.Sorted().Err()
+}
+
+func checkListen(address string, withTLS bool) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("must be HOST:PORT")
+	}
+	ip := net.ParseIP(host)
+	if !withTLS && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("grant tokens must not travel in plain text: listen on 127.0.0.1, or set tls")
+	}
+	return nil
+}
+
+// path resolves a path of the file.
+func (c *config) path(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(c.dir, name)
+}
+
+// serves reports whether a target is one of ours.
+func (c *config) serves(target string) bool {
+	if len(c.Targets) == 0 {
+		return true
+	}
+	for _, pattern := range c.Targets {
+		if ok, err := path.Match(pattern, target); ok && err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// brokerTLS is the proxy's identity toward the broker.
+func (c *config) brokerTLS() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(c.path(c.Broker.Certificate), c.path(c.Broker.PrivateKey))
+	if err != nil {
+		return nil, fmt.Errorf("the proxy's client certificate can't be loaded: %w", err)
+	}
+	out := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}
+	if c.Broker.CAFile != "" {
+		if out.RootCAs, err = readPool(c.path(c.Broker.CAFile), x509.NewCertPool()); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// listenTLS is what the proxy serves with; nil for plain text on loopback.
+func (c *config) listenTLS() (*tls.Config, error) {
+	if c.TLS.Certificate == "" {
+		return nil, nil
+	}
+	pair, err := tls.LoadX509KeyPair(c.path(c.TLS.Certificate), c.path(c.TLS.PrivateKey))
+	if err != nil {
+		return nil, fmt.Errorf("the certificate to serve with can't be loaded: %w", err)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}, nil
+}
+
+// upstreamRoots are the system's CAs and the configured ones; nil means the system's alone.
+func (c *config) upstreamRoots() (*x509.CertPool, error) {
+	if c.UpstreamCAFile == "" {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("the system's CAs can't be loaded: %w", err)
+	}
+	return readPool(c.path(c.UpstreamCAFile), pool)
+}
+
+func readPool(file string, pool *x509.CertPool) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s holds no PEM certificate", file)
+	}
+	return pool, nil
+}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/tlog"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/internal/cli"
+	pb "github.com/daypass-io/daypass/proto/daypass/v1"
+)
+
+func newAudit(c *connection) *cobra.Command {
+	cmd := &cobra.Command{Use: "audit", Short: "Export and verify the audit log", Args: cobra.ArbitraryArgs, RunE: cli.NoCommand}
+	cmd.AddCommand(newAuditExport(c), newAuditVerify(), newAuditKey(c))
+	return cmd
+}
+
+// exportFlags select what is exported and where to.
+type exportFlags struct {
+	format, since, until, out string
+	request                   pb.ExportRequest
+}
+
+func newAuditExport(c *connection) *cobra.Command {
+	var x exportFlags
+	cmd := &cobra.Command{
+		Use:   "export",
+		Short: "Write the log, or a part of it, with the checkpoint that proves it",
+		Long: `export writes the audit log in order, and at its end the signed checkpoint that
+proves it. With a filter, each entry carries the proof that it is in the log.
+
+Only jsonl can be verified with 'daypass audit verify'; csv and ocsf are for
+spreadsheets and SIEMs.`,
+		Example: `  daypass audit export --grant gr_… > grant.jsonl
+  daypass audit export --since 24h --format ocsf -f today.ocsf`,
+		Args: cli.Args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return x.run(cmd, c) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&x.format, "format", "jsonl", "jsonl, csv or ocsf")
+	f.StringVar(&x.since, "since", "", "only entries from this RFC 3339 time on, or from so long ago (24h)")
+	f.StringVar(&x.until, "until", "", "only entries before this time")
+	f.StringVar(&x.request.GrantId, "grant", "", "only entries of this grant")
+	f.StringVar(&x.request.Target, "target", "", "only entries about this target")
+	f.StringVar(&x.request.Principal, "principal", "", "only entries of the principal with this subject")
+	f.StringVarP(&x.out, "file", "f", "", "write to this file (mode 0600) in place of standard output")
+	return cmd
+}
+
+func (x *exportFlags) run(cmd *cobra.Command, c *connection) (err error) {
+	format := audit.Format(x.format)
+	if !slices.Contains([]audit.Format{audit.FormatJSONL, audit.FormatCSV, audit.FormatOCSF}, format) {
+		return cli.Usagef("--format must be jsonl, csv or ocsf, not %q", x.format)
+	}
+	if x.request.Since, err = parseTime("--since", x.since); err != nil {
+		return err
+	}
+	if x.request.Until, err = parseTime("--until", x.until); err != nil {
+		return err
+	}
+	client, err := c.client(cmd)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	w := cmd.OutOrStdout()
+	if x.out != "" {
+		f, err := os.OpenFile(x.out, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			if cerr := f.Close(); err == nil {
+				err = cerr
+			}
+		}()
+		w = f
+	}
+	exporter, err := audit.NewExporter(w, format)
+	if err != nil {
+		return err
+	}
+	cp, err := client.Export(cmd.Context(), &x.request, func(e *pb.ExportedEntry) error {
+		exported, err := exportedFrom(e)
+		if err != nil {
+			return err
+		}
+		return exporter.Write(exported)
+	})
+	if err != nil {
+		return err
+	}
+	return exporter.Close(audit.Trailer{Note: []byte(cp.GetNote()), VerifierKey: cp.GetVerifierKey()})
+}
+
+func exportedFrom(e *pb.ExportedEntry) (audit.Exported, error) {
+	out := audit.Exported{Seq: e.GetSeq(), Canonical: e.GetCanonical()}
+	for _, h := range e.GetProof() {
+		if len(h) != tlog.HashSize {
+			return out, fmt.Errorf("the broker sent a proof of entry %d that is no proof", e.GetSeq())
+		}
+		out.Proof = append(out.Proof, tlog.Hash(h))
+	}
+	return out, nil
+}
+
+// parseTime reads an instant, or a duration before now.
+func parseTime(flag, s string) (*timestamppb.Timestamp, error) {
+	if s == "" {
+		return nil, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return timestamppb.New(time.Now().Add(-d)), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return nil, cli.Usagef("%s must be a time such as 2026-01-31T12:00:00Z, or a duration such as 24h, not %q", flag, s)
+	}
+	return timestamppb.New(t), nil
+}
+
+func newAuditVerify() *cobra.Command {
+	var key string
+	var output string
+	cmd := &cobra.Command{
+		Use:   "verify FILE",
+		Short: "Prove offline that an export is what the log held",
+		Long: `verify recomputes every hash of a jsonl export, holds them against the signed
+checkpoint at its end, and fails if one byte was changed, removed, added or moved.
+
+Give the log's own key with --key: a key that comes with the file proves only that
+the file agrees with itself. FILE may be - for standard input.`,
+		Args: cli.Args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := cmd.InOrStdin()
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				in = f
+			}
+			report, err := audit.Verify(in, audit.VerifyOptions{VerifierKey: key})
+			if err != nil {
+				return err
+			}
+			return showReport(cmd.OutOrStdout(), output, report)
+		},
+	}
+	cmd.Flags().StringVar(&key, "key", os.Getenv("DAYPASS_LOG_KEY"), "the log's verifier key (or DAYPASS_LOG_KEY), as 'daypass audit key' or 'daypassd init' printed it")
+	addOutput(cmd, &output)
+	return cmd
+}
+
+func showReport(w io.Writer, output string, r audit.Report) error {
+	switch output {
+	case "json":
+		return writeJSON(w, r)
+	case "text":
+	default:
+		return cli.Usagef("-o must be text or json, not %q", output)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	what := "complete: every entry from the first to the checkpoint"
+	if !r.Complete {
+		what = "a selection: each entry is proven to be in the log, entries may have been left out"
+	}
+	fmt.Fprintf(table, "verified\t%d entries\nlog\t%s\ncheckpoint\t%d entries\nextent\t%s\n", r.Entries, r.Origin, r.Size, what)
+	if r.KeyFromFile {
+		fmt.Fprintln(table, "key\tfrom the file itself: this proves that the file agrees with itself, not whose log it is; give --key")
+	} else {
+		fmt.Fprintln(table, "key\tthe one that you gave")
+	}
+	return table.Flush()
+}
+
+func newAuditKey(c *connection) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "key",
+		Short: "Show the log's verifier key and its newest checkpoint, to be kept elsewhere",
+		Args:  cli.Args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := c.client(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			cp, err := client.Checkpoint(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return show(cmd.OutOrStdout(), output, cp, func(w io.Writer) {
+				fmt.Fprintf(w, "%s\n\n%s\n", cp.GetVerifierKey(), strings.TrimRight(cp.GetNote(), "\n"))
+			})
+		},
+	}
+	addOutput(cmd, &output)
+	return cmd
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass-io/daypass/clients/sdk"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/cli"
+)
+
+func newExchange(c *connection) *cobra.Command {
+	var want cred.Request
+	var params []string
+	var output string
+	cmd := &cobra.Command{
+		Use:   "exchange TARGET",
+		Short: "Exchange your identity for a credential",
+		Long: `exchange asks for a credential for TARGET.
+
+Where the policy delivers directly, the credential comes back at once; where it
+delivers through a proxy, a grant token comes back, which the proxy takes in its
+place. The credential itself is printed only where -o asks for it.`,
+		Example: `  daypass exchange orders-db --scope read -o env
+  daypass exchange copilot --reason 'ticket 4711' -o token`,
+		Args: cli.Args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			write, ok := exchangeOutputs[output]
+			if !ok {
+				return cli.Usagef("-o must be text, json, env or token, not %q", output)
+			}
+			want.Target = args[0]
+			var err error
+			if want.Params, err = parseParams(params); err != nil {
+				return err
+			}
+			client, err := c.client(cmd)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			granted, err := client.Exchange(cmd.Context(), want)
+			if err != nil {
+				return err
+			}
+			return write(cmd.OutOrStdout(), granted)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&want.Scopes, "scope", nil, "what the credential must allow; may be repeated")
+	f.StringArrayVar(&params, "param", nil, "a parameter NAME=VALUE that the rule can bound; may be repeated")
+	f.DurationVar(&want.TTL, "ttl", 0, "how long you need it; as long as the rule allows where not given")
+	f.StringVar(&want.Reason, "reason", "", "why, for people and the log")
+	f.StringVar(&want.IdempotencyKey, "idempotency-key", "", "name of this request: a retry with the same one never mints twice")
+	f.StringVarP(&output, "output", "o", "text", "text, json, env or token")
+	return cmd
+}
+
+func parseParams(pairs []string) (map[string]string, error) {
+	if len(pairs) == 0 {
+		return nil, nil
+	}
+	out := map[string]string{}
+	for _, pair := range pairs {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || name == "" {
+			return nil, cli.Usagef("--param must be NAME=VALUE, not %q", pair)
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+var exchangeOutputs = map[string]func(io.Writer, sdk.Granted) error{
+	"text": exchangeText, "json": exchangeJSON, "env": exchangeEnv, "token": exchangeToken,
+}
+
+func exchangeText(w io.Writer, g sdk.Granted) error {
+	fmt.Fprintf(w, "grant    %s\ntarget   %s\nrule     %s\nends     %s\n",
+		g.Grant.GetId(), g.Grant.GetTarget(), g.Grant.GetRule(), g.Grant.GetExpireTime().AsTime().Format(time.RFC3339))
+	if g.Credential == nil {
+		fmt.Fprintln(w, "delivery through a proxy; -o token prints the token that it takes")
+		return nil
+	}
+	fmt.Fprintf(w, "delivery direct: %s with %s; -o env or -o json prints it\n", g.Credential.Type, strings.Join(fieldNames(*g.Credential), ", "))
+	return nil
+}
+
+func exchangeJSON(w io.Writer, g sdk.Granted) error {
+	out := map[string]any{
+		"grant_id": g.Grant.GetId(), "target": g.Grant.GetTarget(), "rule": g.Grant.GetRule(),
+		"expires_at": g.Grant.GetExpireTime().AsTime(), "grant_token": g.Token.RevealString(),
+	}
+	if g.Credential != nil {
+		fields := map[string]string{}
+		for name, secret := range g.Credential.Fields {
+			fields[name] = secret.RevealString()
+		}
+		credential := map[string]any{"type": g.Credential.Type, "fields": fields, "lease_id": g.Lease}
+		if !g.Credential.NotAfter.IsZero() {
+			credential["expires_at"] = g.Credential.NotAfter
+		}
+		out["credential"] = credential
+	}
+	return writeJSON(w, out)
+}
+
+// awsNames are the variables that AWS's own tools read.
+var awsNames = map[string]string{
+	"access_key_id": "AWS_ACCESS_KEY_ID", "secret_access_key": "AWS_SECRET_ACCESS_KEY", "session_token": "AWS_SESSION_TOKEN",
+}
+
+// exchangeEnv writes lines that a shell can eval.
+func exchangeEnv(w io.Writer, g sdk.Granted) error {
+	exportVar(w, "DAYPASS_GRANT", g.Grant.GetId())
+	exportVar(w, "DAYPASS_TOKEN", g.Token.RevealString())
+	if g.Credential == nil {
+		return nil
+	}
+	for _, field := range fieldNames(*g.Credential) {
+		name := "DAYPASS_" + strings.ToUpper(strings.Map(envRune, field))
+		if aws, ok := awsNames[field]; ok && g.Credential.Type == cred.AWS {
+			name = aws
+		}
+		exportVar(w, name, g.Credential.Fields[field].RevealString())
+	}
+	return nil
+}
+
+func envRune(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+		return r
+	}
+	return '_'
+}
+
+func exportVar(w io.Writer, name, value string) {
+	fmt.Fprintf(w, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
+}
+
+// exchangeToken writes the one token that there is to use.
+func exchangeToken(w io.Writer, g sdk.Granted) error {
+	tok := g.Token
+	if g.Credential != nil {
+		names := fieldNames(*g.Credential)
+		if len(names) != 1 {
+			return cli.Usagef("this credential has the fields %s, so -o token can't print it; use -o env or -o json", strings.Join(names, ", "))
+		}
+		tok = g.Credential.Fields[names[0]]
+	}
+	fmt.Fprintln(w, tok.RevealString())
+	return nil
+}
+
+func fieldNames(c cred.Credential) []string {
+	names := make([]string, 0, len(c.Fields))
+	for name := range c.Fields {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

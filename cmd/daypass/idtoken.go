@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/daypass-io/daypass/clients/sdk"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/cli"
+)
+
+// maxTokenBytes bounds what is read as a token.
+const maxTokenBytes = 64 << 10
+
+// idTokens finds the caller's ID token: a file, the environment, or the CI job's own token service.
+func (c *connection) idTokens(stdin io.Reader) sdk.TokenSource {
+	return func(ctx context.Context) (cred.Secret, error) {
+		switch {
+		case c.idTokenFile == "-":
+			return readToken(stdin)
+		case c.idTokenFile != "":
+			f, err := os.Open(c.idTokenFile)
+			if err != nil {
+				return cred.Secret{}, fmt.Errorf("the ID token can't be read: %w", err)
+			}
+			defer f.Close()
+			return readToken(f)
+		case os.Getenv("DAYPASS_ID_TOKEN") != "":
+			return cred.SecretString(strings.TrimSpace(os.Getenv("DAYPASS_ID_TOKEN"))), nil
+		case os.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "":
+			return githubToken(ctx, c.tokenAudience())
+		}
+		return cred.Secret{}, cli.Hinted{
+			Err:  errors.New("no ID token was found, so the broker can't tell who you are"),
+			Hint: "give --id-token-file, set DAYPASS_ID_TOKEN, or in GitHub Actions add 'permissions: id-token: write' to the job",
+		}
+	}
+}
+
+func readToken(r io.Reader) (cred.Secret, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxTokenBytes))
+	if err != nil {
+		return cred.Secret{}, fmt.Errorf("the ID token can't be read: %w", err)
+	}
+	tok := strings.TrimSpace(string(b))
+	if tok == "" {
+		return cred.Secret{}, errors.New("the ID token is empty")
+	}
+	return cred.SecretString(tok), nil
+}
+
+func (c *connection) tokenAudience() string {
+	if c.audience != "" {
+		return c.audience
+	}
+	return strings.TrimSuffix(c.broker, "/")
+}
+
+// githubToken asks the job's own token service; its URL already carries a query (GitHub's page
+// "OpenID Connect reference", and actions/toolkit's oidc-utils).
+func githubToken(ctx context.Context, audience string) (cred.Secret, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	address := os.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") + "&audience=" + url.QueryEscape(audience)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return cred.Secret{}, fmt.Errorf("ACTIONS_ID_TOKEN_REQUEST_URL is not a URL: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+os.Getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN"))
+	req.Header.Set("Accept", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return cred.Secret{}, fmt.Errorf("the job's token service does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	var answer struct {
+		Value string `json:"value"`
+	}
+	err = json.NewDecoder(io.LimitReader(resp.Body, maxTokenBytes)).Decode(&answer)
+	if resp.StatusCode != http.StatusOK || err != nil || answer.Value == "" {
+		return cred.Secret{}, cli.Hinted{
+			Err:  fmt.Errorf("the job's token service gave no token (HTTP status %d)", resp.StatusCode),
+			Hint: "the job needs 'permissions: id-token: write'",
+		}
+	}
+	return cred.SecretString(answer.Value), nil
+}

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/daypass-io/daypass/broker/config"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/cred/token"
+	"github.com/daypass-io/daypass/internal/strictyaml"
+	"github.com/daypass-io/daypass/issuer"
+	"github.com/daypass-io/daypass/issuer/static"
+	"github.com/daypass-io/daypass/issuer/vault"
+)
+
+// The drivers' keys in the configuration.
+const (
+	vaultDriver  = "vault"
+	staticDriver = "static"
+)
+
+// brokerSubject is who the broker is in the ID tokens that it signs for itself.
+const brokerSubject = "daypass-broker"
+
+// driver makes an issuer from a section that was read.
+type driver func(s *settings, keys *token.KeyRing) (issuer.Issuer, error)
+
+// readDriver reads an issuer's section.
+func (s *settings) readDriver(section config.Issuer) (driver, strictyaml.Problems) {
+	switch section.Driver {
+	case vaultDriver:
+		var v vaultSection
+		problems := section.Decode(&v)
+		return v.open, append(problems, v.problems(section.Section)...)
+	case staticDriver:
+		var v staticSection
+		problems := section.Decode(&v)
+		return v.open, append(problems, v.problems(section.Section, s.dir)...)
+	default:
+		return nil, strictyaml.Problems{section.Section.Problem("", fmt.Sprintf("there is no driver %q", section.Driver), "")}
+	}
+}
+
+// openIssuers makes all issuers, by name, and what closes them.
+func (s *settings) openIssuers(keys *token.KeyRing) (map[string]issuer.Issuer, func(), error) {
+	all := map[string]issuer.Issuer{}
+	closeAll := func() {
+		for _, i := range all {
+			if c, ok := i.(interface{ Close() error }); ok {
+				_ = c.Close() // signs out; what is left ends by itself
+			}
+		}
+	}
+	for n, section := range s.config.Issuers {
+		i, err := s.drivers[n](s, keys)
+		if err != nil {
+			closeAll()
+			return nil, nil, fmt.Errorf("issuer %q: %w", section.Name, err)
+		}
+		all[section.Name] = i
+	}
+	return all, closeAll, nil
+}
+
+// staticSection is the section of a static issuer.
+type staticSection struct {
+	// The type of the credential; told from the fields' names where absent.
+	Type string `yaml:"type" enum:"bearer,user_password,kv"`
+	// The fields, each as `file:PATH` (mode 0600) or `env:NAME`, read anew for each lease.
+	Fields map[string]string `yaml:"fields,required"`
+}
+
+func (v *staticSection) problems(at *strictyaml.Node, dir string) strictyaml.Problems {
+	var problems strictyaml.Problems
+	for name, reference := range v.Fields {
+		if _, err := static.ParseSource(reference, dir); err != nil {
+			problems = append(problems, at.Problem(strictyaml.Key("fields", name), err.Error(), ""))
+		}
+	}
+	return problems
+}
+
+func (v *staticSection) open(s *settings, _ *token.KeyRing) (issuer.Issuer, error) {
+	c := static.Config{Type: cred.CredentialType(v.Type), Fields: map[string]static.Source{}}
+	for name, reference := range v.Fields {
+		source, err := static.ParseSource(reference, s.dir)
+		if err != nil {
+			return nil, err
+		}
+		c.Fields[name] = source
+	}
+	return static.New(c)
+}
+
+// vaultSection is the section of a Vault or OpenBao issuer.
+type vaultSection struct {
+	// The server's URL.
+	Address string `yaml:"address,required"`
+	// The namespace, for Vault Enterprise and OpenBao.
+	Namespace string `yaml:"namespace"`
+	// PEM file of the CA that the server's certificate is from; the system's where absent.
+	CAFile string `yaml:"ca_file"`
+	// How the broker signs in: one of jwt, approle, token_file.
+	Auth vaultAuth `yaml:"auth"`
+	// The token role through which each lease's token is made; leases then outlive the broker's own
+	// token where the role says orphan=true.
+	TokenRole string `yaml:"token_role"`
+	// How long one request may take. The default is 10s.
+	Timeout time.Duration `yaml:"timeout"`
+}
+
+type vaultAuth struct {
+	// With an ID token that the broker signs itself: Vault needs jwks_url or oidc_discovery_url of
+	// the broker, and nothing is stored.
+	JWT *vaultJWT `yaml:"jwt"`
+	// With a role ID and a secret ID.
+	AppRole *vaultAppRole `yaml:"approle"`
+	// With a token that something else keeps in a file of mode 0600.
+	TokenFile string `yaml:"token_file"`
+}
+
+type vaultJWT struct {
+	// The auth method's path. The default is `jwt`.
+	Mount string `yaml:"mount"`
+	// The role; it should set token_period.
+	Role string `yaml:"role,required"`
+	// The audience in the token. The default is the server's address.
+	Audience string `yaml:"audience"`
+}
+
+type vaultAppRole struct {
+	// The auth method's path. The default is `approle`.
+	Mount string `yaml:"mount"`
+	// The role ID.
+	RoleID string `yaml:"role_id,required"`
+	// The secret ID, as `file:PATH` or `env:NAME`.
+	SecretID cred.Secret `yaml:"secret_id,required"`
+}
+
+func (v *vaultSection) problems(at *strictyaml.Node) strictyaml.Problems {
+	ways := 0
+	for _, given := range []bool{v.Auth.JWT != nil, v.Auth.AppRole != nil, v.Auth.TokenFile != ""} {
+		if given {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return strictyaml.Problems{at.Problem("auth", "must have exactly one of jwt, approle, token_file", "")}
+	}
+	return nil
+}
+
+func (v *vaultSection) open(s *settings, keys *token.KeyRing) (issuer.Issuer, error) {
+	c := vault.Config{
+		Address: v.Address, Namespace: v.Namespace, CAFile: s.path(v.CAFile), TokenRole: v.TokenRole, Timeout: v.Timeout,
+	}
+	switch {
+	case v.Auth.JWT != nil:
+		c.JWT = v.Auth.JWT.config(v.Address, s.config.Server.URL, keys)
+	case v.Auth.AppRole != nil:
+		a := v.Auth.AppRole
+		c.AppRole = &vault.AppRole{Mount: a.Mount, RoleID: a.RoleID, SecretID: a.SecretID}
+	case v.Auth.TokenFile != "":
+		c.TokenFile = &vault.TokenFile{Path: s.path(v.Auth.TokenFile)}
+	default:
+		return nil, errors.New("no way to sign in is configured")
+	}
+	return vault.New(c)
+}
+
+// idTokenLife is how long the broker's own ID token lasts: it is used at once.
+const idTokenLife = time.Minute
+
+func (v *vaultJWT) config(address, url string, keys *token.KeyRing) *vault.JWT {
+	audience := v.Audience
+	if audience == "" {
+		audience = address
+	}
+	return &vault.JWT{
+		Mount: v.Mount, Role: v.Role, Audience: audience,
+		Source: func(_ context.Context, audience string) (cred.Secret, error) {
+			return keys.SignIDToken(url, brokerSubject, audience, time.Now(), idTokenLife, nil)
+		},
+	}
+}
+
+// path resolves a path in an issuer's section.
+func (s *settings) path(name string) string {
+	if name == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(s.dir, name)
+}

@@ -1,0 +1,92 @@
+package token
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/jws"
+	"github.com/go-json-experiment/json"
+)
+
+// The values of typ: RFC 9068, section 2.1, and RFC 7519, section 5.1. They keep a grant token from
+// being taken for an identity token, and the other way round.
+const (
+	typGrant    = "at+jwt"
+	typIdentity = "JWT"
+)
+
+// Sign makes a grant token. It signs nothing that a Verifier would refuse at every instant: claims
+// that are missing or contradict each other, or a token over MaxBytes, are an Internal error.
+func (r *KeyRing) Sign(c Claims) (string, error) {
+	payload, err := writeClaims(c)
+	if err != nil {
+		return "", signError(err)
+	}
+	if _, err := readClaims(payload); err != nil {
+		return "", signError(err)
+	}
+	tok, err := r.current.sign(typGrant, payload)
+	if err != nil {
+		return "", signError(err)
+	}
+	if _, err := jws.Parse(tok, MaxBytes); err != nil {
+		return "", signError(err)
+	}
+	return tok, nil
+}
+
+// SignIDToken makes a token of the broker's own identity, for peers that authenticate workloads by
+// OIDC, such as Vault's JWT auth method. It has iss, sub, aud, iat, nbf, exp, a random jti, and
+// extra, which must name none of these. Whoever holds it is the broker, so it is a Secret. Errors
+// are Internal.
+func (r *KeyRing) SignIDToken(issuer, subject, audience string, now time.Time, life time.Duration, extra map[string]any) (cred.Secret, error) {
+	if issuer == "" || subject == "" || audience == "" || life < time.Second {
+		return cred.Secret{}, signError(errors.New("an identity token needs an issuer, a subject, an audience and a life of a second or more"))
+	}
+	claims := map[string]any{
+		"iss": issuer, "sub": subject, "aud": audience, "jti": rand.Text(),
+		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(life).Unix(),
+	}
+	for name, value := range extra {
+		if _, taken := claims[name]; taken {
+			return cred.Secret{}, signError(fmt.Errorf("the extra claim %q is one of the token's own", name))
+		}
+		claims[name] = value
+	}
+	payload, err := json.Marshal(claims, json.Deterministic(true))
+	if err != nil {
+		return cred.Secret{}, signError(err)
+	}
+	tok, err := r.current.sign(typIdentity, payload)
+	if err != nil {
+		return cred.Secret{}, signError(err)
+	}
+	if _, err := jws.Parse(tok, MaxBytes); err != nil {
+		return cred.Secret{}, signError(err)
+	}
+	return cred.SecretString(tok), nil
+}
+
+// sign makes a compact JWS (RFC 7515, section 3.1). The header's values need no escaping: they are
+// constants and base64url.
+func (k *signingKey) sign(typ string, payload []byte) (string, error) {
+	header := `{"alg":"` + k.method.Alg() + `","kid":"` + k.kid + `","typ":"` + typ + `"}`
+	input := encode([]byte(header)) + "." + encode(payload)
+	signature, err := k.method.Sign(input, k.private)
+	if err != nil {
+		return "", err
+	}
+	return input + "." + encode(signature), nil
+}
+
+func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// signError hides the Kind of its cause: that the broker made claims which do not hold is its own
+// fault, not the caller's.
+func signError(err error) error {
+	return &cred.Error{Kind: cred.Internal, Op: "token.sign", Err: err}
+}

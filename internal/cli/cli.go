@@ -1,0 +1,130 @@
+// Package cli is how the three commands talk to people: one form of error and hint, one set of exit
+// codes.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+// The exit codes of all commands.
+const (
+	Done    = 0
+	Failed  = 1
+	Usage   = 2
+	Denied  = 3
+	Pending = 4
+)
+
+// UsageError is a command line that can't be understood.
+type UsageError struct{ Err error }
+
+func (e UsageError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e UsageError) Unwrap() error { return e.Err }
+
+// Usagef makes a UsageError.
+func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(format, args...)} }
+
+// Execute runs a command line and returns its exit code. An error is written to stderr as
+// "NAME: error: …" with a hint where there is a next step. The first SIGINT or SIGTERM ends the
+// command's context; after it signals have their default effect, so that a second one stops at once.
+func Execute(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{err} })
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return Done
+	}
+	report(root.Name(), err, stderr)
+	return exitCode(err)
+}
+
+// Args wraps cobra's checks of positional arguments, so that a wrong count is wrong usage.
+func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return UsageError{err}
+		}
+		return nil
+	}
+}
+
+// NoCommand is the Run of a command that only groups others.
+func NoCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
+	}
+	return cmd.Help()
+}
+
+func report(name string, err error, stderr io.Writer) {
+	text := err.Error()
+	if e, ok := errors.AsType[*cred.Error](err); ok && e.Public != "" {
+		text = e.Public
+	}
+	fmt.Fprintf(stderr, "%s: error: %s\n", name, text)
+	if e, ok := errors.AsType[*cred.Error](err); ok {
+		if e.Rule != "" {
+			fmt.Fprintf(stderr, "%s: rule: %s\n", name, e.Rule)
+		}
+		if e.Claim != "" {
+			fmt.Fprintf(stderr, "%s: failed: %s\n", name, e.Claim)
+		}
+	}
+	if hint := hintFor(name, err); hint != "" {
+		fmt.Fprintf(stderr, "%s: hint: %s\n", name, hint)
+	}
+}
+
+// Hinted is an error that knows the next step.
+type Hinted struct {
+	Err  error
+	Hint string
+}
+
+func (e Hinted) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e Hinted) Unwrap() error { return e.Err }
+
+func hintFor(name string, err error) string {
+	if h, ok := errors.AsType[Hinted](err); ok {
+		return h.Hint
+	}
+	if _, ok := errors.AsType[UsageError](err); ok {
+		return fmt.Sprintf("'%s --help' shows what there is", name)
+	}
+	return ""
+}
+
+func exitCode(err error) int {
+	if _, ok := errors.AsType[UsageError](err); ok {
+		return Usage
+	}
+	switch cred.KindOf(err) {
+	case cred.Denied, cred.Unauthenticated:
+		return Denied
+	case cred.Pending:
+		return Pending
+	default:
+		return Failed
+	}
+}

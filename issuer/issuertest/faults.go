@@ -1,0 +1,145 @@
+package issuertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
+)
+
+// maxRequests bounds how many requests one Reserve and Issue, or one Revoke, may take.
+const maxRequests = 32
+
+// testDeadline lets the source fall silent and wants an answer by the deadline.
+func (h Harness) testDeadline(t *testing.T) {
+	ctx, _, before := h.start(t)
+	front := NewFront(t, h.Source)
+	iss := h.New(t, front.URL)
+	front.Break(Silent, 0)
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
+	spec := h.Spec(h.later())
+	began := time.Now()
+	err := h.reserve(short, iss, &spec)
+	if err == nil {
+		_, _, err = iss.Issue(short, spec)
+	}
+	if err == nil || cred.KindOf(err) != cred.Unavailable {
+		t.Errorf("a silent source gave %v, want kind unavailable", err)
+	} else {
+		h.checkError(t, err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("took %v with a deadline of 300ms", took)
+	}
+	h.wantAlive(t, ctx, before)
+}
+
+func (h Harness) testRefusedConnection(t *testing.T) {
+	ctx, _, before := h.start(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := "http://" + l.Addr().String()
+	_ = l.Close()
+	iss := h.New(t, nobody)
+	spec := h.Spec(h.later())
+	if err = h.reserve(ctx, iss, &spec); err == nil {
+		_, _, err = iss.Issue(ctx, spec)
+	}
+	if cred.KindOf(err) != cred.Unavailable || !errors.Is(err, issuer.ErrNotIssued) {
+		t.Errorf("nobody listens: %v, want kind unavailable and ErrNotIssued", err)
+	}
+	h.wantAlive(t, ctx, before)
+}
+
+// testFaults breaks each request of an issue, then each of a revocation, in both forms, and wants
+// after every step that what the issuer says is true and that nothing is left at the source.
+func (h Harness) testFaults(t *testing.T) {
+	for _, fault := range []Fault{NotDone, DoneLost} {
+		eachRequest(t, "issue", fault, h.faultAtIssue)
+		if !h.NotRevocable {
+			eachRequest(t, "revoke", fault, h.faultAtRevoke)
+		}
+	}
+}
+
+// eachRequest runs a test with the fault at the first request, the second, and so on, until a run
+// ends before the fault came.
+func eachRequest(t *testing.T, what string, fault Fault, run func(*testing.T, Fault, int) (came bool)) {
+	for n := 1; ; n++ {
+		if n > maxRequests {
+			t.Fatalf("%s takes more than %d requests", what, maxRequests)
+		}
+		came := true
+		t.Run(fmt.Sprintf("%s/%v/request %d", what, fault, n), func(t *testing.T) { came = run(t, fault, n) })
+		if !came {
+			return
+		}
+	}
+}
+
+func (h Harness) faultAtIssue(t *testing.T, fault Fault, n int) (came bool) {
+	ctx, direct, before := h.start(t)
+	front := NewFront(t, h.Source)
+	iss := h.New(t, front.URL)
+	front.Break(fault, n)
+	spec := h.Spec(h.later())
+	if err := h.reserve(ctx, iss, &spec); err != nil {
+		h.checkSaysNoneMade(t, err)
+		h.wantAlive(t, ctx, before)
+		return front.Seen() >= n
+	}
+	c, l, err := iss.Issue(ctx, spec)
+	came = front.Seen() >= n
+	front.Break(None, 0)
+	switch {
+	case err == nil:
+		if err := h.Works(ctx, c); err != nil {
+			t.Errorf("Issue said that it went well and the credential does not work: %v", err)
+		}
+		h.end(t, ctx, iss, before, l)
+	case saysNoneMade(err):
+		h.checkError(t, err)
+		h.wantAlive(t, ctx, before)
+	case spec.Handle != "":
+		h.checkError(t, err)
+		h.revoke(t, ctx, direct, spec.Handle) // by another process, as after a crash
+		h.wantAlive(t, ctx, before)
+	default:
+		h.checkError(t, err)
+		if left := h.alive(t, ctx); left > before+1 {
+			t.Errorf("one call left %d credentials", left-before)
+		}
+	}
+	return came
+}
+
+func (h Harness) faultAtRevoke(t *testing.T, fault Fault, n int) (came bool) {
+	ctx, direct, before := h.start(t)
+	c, l, err := direct.Issue(ctx, h.reserved(t, ctx, direct))
+	if err != nil {
+		t.Fatalf("Issue: %v", err)
+	}
+	front := NewFront(t, h.Source)
+	iss := h.New(t, front.URL)
+	front.Break(fault, n)
+	err = iss.Revoke(ctx, cred.Lease{Handle: l.Handle})
+	came = front.Seen() >= n
+	front.Break(None, 0)
+	if err != nil {
+		h.checkError(t, err)
+		h.revoke(t, ctx, iss, l.Handle)
+	}
+	if err := h.Works(ctx, c); err == nil {
+		t.Error("the credential still works when Revoke has returned")
+	}
+	h.wantAlive(t, ctx, before)
+	return came
+}

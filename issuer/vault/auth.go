@@ -1,0 +1,123 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+// signIn is a way to get the issuer's own token.
+type signIn interface {
+	complete() error
+	login(ctx context.Context, c *client) (*api.SecretAuth, error)
+	// setting names where the properties of the token are configured, for Check's advice.
+	setting() string
+}
+
+// JWT signs in with a token that the broker signs itself (auth/jwt/login). The role should give
+// periodic tokens: token_period set, token_explicit_max_ttl not.
+type JWT struct {
+	Mount    string // empty: "jwt"
+	Role     string
+	Audience string // one of the role's bound_audiences
+	Source   func(ctx context.Context, audience string) (cred.Secret, error)
+}
+
+func (j *JWT) mount() string   { return orDefault(j.Mount, "jwt") }
+func (j *JWT) setting() string { return "auth/" + j.mount() + "/role/" + j.Role }
+
+func (j *JWT) complete() error {
+	if j.Role == "" || j.Audience == "" || j.Source == nil {
+		return invalidConfig("Vault's JWT sign-in needs a role and an audience", errors.New("vault: jwt lacks role, audience or source"))
+	}
+	return nil
+}
+
+func (j *JWT) login(ctx context.Context, c *client) (*api.SecretAuth, error) {
+	token, err := j.Source(ctx, j.Audience)
+	if err != nil {
+		return nil, notIssued("vault.login", "the broker can't sign in to Vault because it has no identity token of its own", err)
+	}
+	return c.login(ctx, "auth/"+j.mount()+"/login", map[string]any{"role": j.Role, "jwt": token.RevealString()})
+}
+
+// AppRole signs in with a role ID and a secret ID (auth/approle/login).
+type AppRole struct {
+	Mount    string // empty: "approle"
+	RoleID   string
+	SecretID cred.Secret
+}
+
+func (a *AppRole) mount() string   { return orDefault(a.Mount, "approle") }
+func (a *AppRole) setting() string { return "the role at auth/" + a.mount() + "/role/" }
+
+func (a *AppRole) complete() error {
+	if a.RoleID == "" || a.SecretID.IsZero() {
+		return invalidConfig("Vault's AppRole sign-in needs a role ID and a secret ID", errors.New("vault: approle lacks role_id or secret_id"))
+	}
+	return nil
+}
+
+func (a *AppRole) login(ctx context.Context, c *client) (*api.SecretAuth, error) {
+	return c.login(ctx, "auth/"+a.mount()+"/login", map[string]any{"role_id": a.RoleID, "secret_id": a.SecretID.RevealString()})
+}
+
+// TokenFile takes the token that somebody else, such as Vault Agent, keeps in a file. The file is
+// read again whenever the token that it held has ended. It must not be readable by everybody.
+type TokenFile struct {
+	Path string
+}
+
+func (f *TokenFile) setting() string { return "the token in the file" }
+
+func (f *TokenFile) complete() error {
+	if f.Path == "" {
+		return invalidConfig("Vault's token file needs a path", errors.New("vault: token_file lacks a path"))
+	}
+	return nil
+}
+
+// login reads the file and asks Vault what the token is.
+func (f *TokenFile) login(ctx context.Context, c *client) (*api.SecretAuth, error) {
+	token, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	about, err := c.lookupSelf(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	return &api.SecretAuth{ClientToken: token.RevealString(), LeaseDuration: int(about.ttl.Seconds()), Renewable: about.renewable}, nil
+}
+
+func (f *TokenFile) read() (cred.Secret, error) {
+	const public = "the broker can't read its Vault token; its operator has to look at the token file"
+	info, err := os.Stat(f.Path)
+	if err != nil {
+		return cred.Secret{}, notIssued("vault.login", public, err)
+	}
+	if info.Mode().Perm()&0o007 != 0 {
+		return cred.Secret{}, notIssued("vault.login", public, errors.New("vault: the token file is open to everybody: chmod o= it"))
+	}
+	b, err := os.ReadFile(f.Path)
+	if err != nil {
+		return cred.Secret{}, notIssued("vault.login", public, err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return cred.Secret{}, notIssued("vault.login", public, errors.New("vault: the token file is empty"))
+	}
+	return cred.SecretString(token), nil
+}
+
+func orDefault(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}

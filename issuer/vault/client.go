@@ -1,0 +1,202 @@
+package vault
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+// maxAnswer bounds what is read of one answer. Vault's own limit on a stored value is 1 MiB.
+const maxAnswer = 4 << 20
+
+// tries is how often a request that may be repeated is sent in all.
+const tries = 4
+
+// client sends requests to Vault. Vault's own library is told not to retry: whether a request may
+// be repeated is known only to whoever makes it.
+type client struct {
+	api     *api.Client
+	http    *http.Client
+	timeout time.Duration
+}
+
+// request is one request. Of the two only params goes into a GET, only body into a POST.
+type request struct {
+	method string // GET, POST or LIST
+	path   string // below /v1/
+	token  cred.Secret
+	body   map[string]any
+	params url.Values
+	remake func() map[string]any // makes the body anew for each try, where set
+}
+
+func newClient(cfg Config) (*client, error) {
+	u, err := url.Parse(cfg.Address)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return nil, invalidConfig("Vault's address must be a URL such as https://vault.example.com:8200", errors.New("vault: bad address"))
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 32
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	if transport.TLSClientConfig.RootCAs, err = readCAs(cfg.CAFile); err != nil {
+		return nil, err
+	}
+	h := &http.Client{Transport: &careful{transport}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	c, err := api.NewClient(&api.Config{Address: cfg.Address, HttpClient: h, MaxRetries: 0})
+	if err != nil {
+		return nil, invalidConfig("the settings for Vault can't be used", err)
+	}
+	c.ClearToken() // the library would take VAULT_TOKEN and VAULT_NAMESPACE from the environment
+	c.ClearNamespace()
+	if cfg.Namespace != "" {
+		c.SetNamespace(cfg.Namespace)
+	}
+	return &client{api: c, http: h, timeout: cfg.Timeout}, nil
+}
+
+func readCAs(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, invalidConfig("the file with Vault's CA certificates can't be read", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, invalidConfig("the file with Vault's CA certificates holds none in PEM form", errors.New("vault: no certificate in "+file))
+	}
+	return pool, nil
+}
+
+// doRetrying sends a request that may be repeated, up to four times while Vault does not answer, is
+// sealed or is in trouble.
+func (c *client) doRetrying(ctx context.Context, r request) (*api.Secret, error) {
+	wait := 50 * time.Millisecond
+	for try := 1; ; try++ {
+		if r.remake != nil {
+			r.body = r.remake()
+		}
+		answer, err := c.do(ctx, r)
+		if err == nil || try == tries || ctx.Err() != nil || !passing(err) {
+			return answer, err
+		}
+		select {
+		case <-ctx.Done():
+			return answer, err
+		case <-time.After(wait/2 + rand.N(wait)):
+			wait *= 3
+		}
+	}
+}
+
+// do sends a request once, and not again under any circumstance. An answer without a body is nil.
+func (c *client) do(ctx context.Context, r request) (*api.Secret, error) {
+	return c.doWithin(ctx, c.timeout, r)
+}
+
+func (c *client) doWithin(ctx context.Context, timeout time.Duration, r request) (*api.Secret, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	connected := false
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+	answer, err := c.send(ctx, r)
+	if err != nil {
+		return nil, &callError{op: r.method + " " + r.path, status: responseStatus(err), unsent: !connected, err: err}
+	}
+	return answer, nil
+}
+
+func (c *client) send(ctx context.Context, r request) (*api.Secret, error) {
+	as := c.api.WithRequestCallbacks(func(out *api.Request) { out.ClientToken = r.token.RevealString() }).Logical()
+	var resp *api.Response
+	var err error
+	switch r.method {
+	case "GET":
+		resp, err = as.ReadRawWithDataWithContext(ctx, r.path, r.params)
+	case "LIST":
+		return as.ListWithContext(ctx, r.path)
+	default:
+		body, jsonErr := json.Marshal(r.body)
+		if jsonErr != nil {
+			return nil, jsonErr
+		}
+		resp, err = as.WriteRawWithContext(ctx, r.path, body)
+	}
+	if resp != nil {
+		defer func() { _ = resp.Body.Close() }()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return api.ParseSecret(resp.Body)
+}
+
+// login signs in at a path and returns what Vault says of the token.
+func (c *client) login(ctx context.Context, path string, body map[string]any) (*api.SecretAuth, error) {
+	answer, err := c.doRetrying(ctx, request{method: "POST", path: path, body: body})
+	if err != nil {
+		return nil, err
+	}
+	if answer == nil || answer.Auth == nil || answer.Auth.ClientToken == "" {
+		return nil, &callError{op: "POST " + path, err: errors.New("the answer holds no token")}
+	}
+	return answer.Auth, nil
+}
+
+// careful bounds what is read of an answer and keeps net/http from repeating requests.
+type careful struct{ next *http.Transport }
+
+// RoundTrip sends a request. net/http would by itself repeat a GET when a connection that it kept
+// turns out to be broken, but at Vault a GET can mint. A body, even an empty one, that can't be
+// rewound rules that out.
+func (t *careful) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body == nil || r.Body == http.NoBody {
+		r = r.Clone(r.Context())
+		r.Body, r.GetBody = emptyBody{}, nil
+	}
+	resp, err := t.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	resp.Body = &boundedBody{resp.Body, maxAnswer}
+	return resp, nil
+}
+
+// CloseIdleConnections closes the connections that are kept for later requests.
+func (t *careful) CloseIdleConnections() { t.next.CloseIdleConnections() }
+
+type emptyBody struct{}
+
+func (emptyBody) Read([]byte) (int, error) { return 0, io.EOF }
+func (emptyBody) Close() error             { return nil }
+
+// boundedBody fails when more is read than is left.
+type boundedBody struct {
+	io.ReadCloser
+	left int
+}
+
+var errAnswerTooLong = errors.New("vault: the answer is too long")
+
+// Read reads, or fails with errAnswerTooLong.
+func (b *boundedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left < 0 {
+		return 0, errAnswerTooLong
+	}
+	return n, err
+}

@@ -1,0 +1,168 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+// lookups is how many leases are looked at side by side.
+const lookups = 8
+
+// Revoke ends a credential. With Vault's lease ID in the handle it asks Vault to end the lease while
+// we wait, then ends the lease's token. With a handle of Reserve alone, as after a crash, it ends
+// the token, which makes Vault end that token's leases in the background, and then watches the
+// leases of the path until none is left that has passed its end.
+//
+// It fails with kind Unavailable where the end is not confirmed in time, and may then be repeated.
+func (i *Issuer) Revoke(ctx context.Context, l cred.Lease) error {
+	if l.Handle == "" {
+		return &cred.Error{
+			Kind: cred.Invalid, Op: "vault.revoke", Reason: "NOT_REVOCABLE",
+			Public: "this credential can't be ended before its own end; replace the secret in Vault if it must end now",
+		}
+	}
+	h, err := parseHandle(l.Handle)
+	if err != nil {
+		return err
+	}
+	if err := i.awaitLanding(ctx, h.Accessor); err != nil {
+		return err
+	}
+	unspent := i.forget(h)
+	if h.Lease != "" {
+		return i.revokeBoth(ctx, h)
+	}
+	if err := i.revokeToken(ctx, h.Accessor); err != nil || unspent {
+		return err
+	}
+	if err := i.awaitEnded(ctx, h.Path); err != nil {
+		return err
+	}
+	if h.Engine == "aws" {
+		return &cred.Error{
+			Kind: cred.Invalid, Op: "vault.revoke", Reason: "NOT_REVOCABLE",
+			Public: "Vault has ended the lease, but if AWS STS made the credential, AWS keeps it valid until its own end",
+		}
+	}
+	return nil
+}
+
+// forget drops the token of a reservation, so that Issue can't use it any more, and reports whether
+// it was still there: then nothing was minted with it.
+func (i *Issuer) forget(h handle) (unspent bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, unspent = i.children[h.Accessor]
+	delete(i.children, h.Accessor)
+	return unspent
+}
+
+// revokeBoth ends a lease and then its token. The token is ended even if the lease can't be, since
+// Vault then keeps trying by itself.
+func (i *Issuer) revokeBoth(ctx context.Context, h handle) error {
+	_, err := i.asBroker(ctx, request{method: "POST", path: "sys/leases/revoke", body: map[string]any{"lease_id": h.Lease, "sync": true}})
+	tokenErr := i.revokeToken(ctx, h.Accessor)
+	if err != nil {
+		return revokeFailed(err)
+	}
+	return tokenErr
+}
+
+// revokeToken ends a lease's token. Vault answers 200 with a warning for an accessor that it does
+// not know, older ones 400 or 404; all of them mean that it is gone.
+func (i *Issuer) revokeToken(ctx context.Context, accessor string) error {
+	_, err := i.asBroker(ctx, request{method: "POST", path: "auth/token/revoke-accessor", body: map[string]any{"accessor": accessor}})
+	if s := statusOf(err); err == nil || s == 400 || s == 404 {
+		return nil
+	}
+	return revokeFailed(err)
+}
+
+func revokeFailed(err error) error {
+	if e, ok := errors.AsType[*cred.Error](err); ok {
+		return e
+	}
+	public := "Vault has not confirmed that the credential has ended; the broker tries again"
+	if statusOf(err) == 403 {
+		public = publicRights
+	}
+	return &cred.Error{Kind: cred.Unavailable, Op: "vault.revoke", Public: public, Err: err}
+}
+
+// awaitEnded waits until no lease of a path is left that has passed its end but that Vault has not
+// yet ended at the source. Vault marks the leases of a token as ended before it answers that the
+// token is revoked, so the first list holds all that matter.
+func (i *Issuer) awaitEnded(ctx context.Context, path string) error {
+	leases, err := i.listLeases(ctx, path)
+	if err != nil {
+		return revokeFailed(err)
+	}
+	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 250*time.Millisecond) {
+		if leases, err = i.stillEnding(ctx, leases); err != nil {
+			return revokeFailed(err)
+		}
+		if len(leases) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return revokeFailed(fmt.Errorf("vault: %d leases of %s have ended but are not yet revoked: %w", len(leases), path, ctx.Err()))
+		case <-time.After(wait):
+		}
+	}
+}
+
+// listLeases returns the IDs of a path's leases, none where Vault knows none.
+func (i *Issuer) listLeases(ctx context.Context, path string) ([]string, error) {
+	answer, err := i.asBroker(ctx, request{method: "LIST", path: "sys/leases/lookup/" + path + "/"})
+	if err != nil || answer == nil {
+		return nil, err
+	}
+	keys, _ := answer.Data["keys"].([]any)
+	leases := make([]string, 0, len(keys))
+	for _, key := range keys {
+		if name, ok := key.(string); ok {
+			leases = append(leases, path+"/"+name)
+		}
+	}
+	return leases, nil
+}
+
+// stillEnding returns which of some leases are there and past their end.
+func (i *Issuer) stillEnding(ctx context.Context, leases []string) ([]string, error) {
+	ending := make([]bool, len(leases))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookups)
+	for n, lease := range leases {
+		g.Go(func() (err error) {
+			ending[n], err = i.isEnding(ctx, lease)
+			return err
+		})
+	}
+	err := g.Wait()
+	var left []string
+	for n, lease := range leases {
+		if ending[n] {
+			left = append(left, lease)
+		}
+	}
+	return left, err
+}
+
+// isEnding reports whether a lease is past its end. Vault answers 400 for a lease that is no more.
+func (i *Issuer) isEnding(ctx context.Context, lease string) (bool, error) {
+	answer, err := i.asBroker(ctx, request{method: "POST", path: "sys/leases/lookup", body: map[string]any{"lease_id": lease}})
+	if s := statusOf(err); s == 400 || s == 404 {
+		return false, nil
+	}
+	if err != nil || answer == nil {
+		return false, err
+	}
+	return answer.Data["expire_time"] != nil && number(answer.Data["ttl"]) <= 0, nil
+}

@@ -1,0 +1,180 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+// The parameters of a target that are for the issuer; all others go to Vault, with method write in
+// the body, else in the query.
+const (
+	paramMethod  = "method"  // "read" (default) or "write", for engines that mint on POST: aws/sts, pki/issue
+	paramEngine  = "engine"  // the engine's type: "kv2", "kv1", "database", ...; empty: ask Vault
+	paramVersion = "version" // of a kv2 secret; empty: the newest
+)
+
+// source is what a target reads, as Vault wants to be asked.
+type source struct {
+	engine string // "kv2", "kv1", or the type that Vault gives; empty where it is not known
+	req    request
+}
+
+// kv reports whether the source holds values that stand, and so knows no leases.
+func (s source) kv() bool { return s.engine == "kv2" || s.engine == "kv1" }
+
+// source works out what to ask for, until when.
+func (i *Issuer) source(ctx context.Context, from cred.CredentialSource, notAfter time.Time) (source, error) {
+	if err := checkPath(from.Path); err != nil {
+		return source{}, err
+	}
+	method, err := httpMethod(from.Params[paramMethod])
+	if err != nil {
+		return source{}, err
+	}
+	m := mount{engine: from.Params[paramEngine]}
+	if m.engine == "" {
+		if m, err = i.mount(ctx, from.Path); err != nil {
+			return source{}, err
+		}
+	}
+	src := source{engine: m.engine, req: request{method: method, path: from.Path}}
+	if src.engine == "kv2" {
+		src.req.path = kv2Path(m.path, from.Path)
+	}
+	src.setParams(from.Params, notAfter)
+	return src, nil
+}
+
+func (s *source) setParams(given map[string]string, notAfter time.Time) {
+	body, query := map[string]any{}, url.Values{}
+	for name, value := range given {
+		if name == paramMethod || name == paramEngine || (name == paramVersion && s.engine != "kv2") {
+			continue
+		}
+		body[name] = value
+		query.Set(name, value)
+	}
+	if ttl := engineTTL(s.engine, time.Until(notAfter)); ttl > 0 && given["ttl"] == "" {
+		body["ttl"] = ttl.String()
+		query.Set("ttl", ttl.String())
+	}
+	if s.req.method == "POST" {
+		s.req.body = body
+	} else {
+		s.req.params = query
+	}
+}
+
+// engineTTL is the life to ask for where an engine makes what no lease can end: certificates, and
+// AWS STS credentials, whose shortest life is 15 minutes (AWS STS API, AssumeRole, DurationSeconds).
+func engineTTL(engine string, left time.Duration) time.Duration {
+	switch engine {
+	case "pki", "ssh":
+		return left.Truncate(time.Second)
+	case "aws":
+		return max(left.Truncate(time.Second), 15*time.Minute)
+	}
+	return 0
+}
+
+func httpMethod(param string) (string, error) {
+	switch param {
+	case "", "read":
+		return "GET", nil
+	case "write":
+		return "POST", nil
+	}
+	return "", invalidConfig(`the target's parameter "method" must be read or write`, errors.New("vault: bad method"))
+}
+
+// checkPath refuses a path that would leave the API's tree or carry a query.
+func checkPath(path string) error {
+	for part := range strings.SplitSeq(path, "/") {
+		if part == "" || part == "." || part == ".." {
+			return invalidConfig("the target's path in Vault must be like database/creds/orders-ro, without empty or dotted parts", errors.New("vault: bad path"))
+		}
+	}
+	if strings.ContainsAny(path, "?#%\\") {
+		return invalidConfig("the target's path in Vault has characters that no path has", errors.New("vault: bad path"))
+	}
+	return nil
+}
+
+// kv2Path puts "data/" behind the mount of a version 2 store, unless it stands there already: the
+// path that people see is not the one that the API reads.
+func kv2Path(mountPath, path string) string {
+	if mountPath == "" {
+		mountPath, _, _ = strings.Cut(path, "/")
+		mountPath += "/"
+	}
+	rest, ok := strings.CutPrefix(path, mountPath)
+	if !ok || strings.HasPrefix(rest, "data/") {
+		return path
+	}
+	return mountPath + "data/" + rest
+}
+
+// mount is an engine and where it is mounted, with a slash at its end.
+type mount struct {
+	path, engine string
+	asked        time.Time
+}
+
+// mountMaxAge is how long an answer about a mount is used.
+const mountMaxAge = 5 * time.Minute
+
+// mounts remembers what is mounted, by the path that was asked for.
+type mounts struct {
+	mu    sync.Mutex // owns known
+	known map[string]mount
+}
+
+func (m *mounts) get(path string) (mount, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found, ok := m.known[path]
+	return found, ok && time.Since(found.asked) < mountMaxAge
+}
+
+func (m *mounts) put(path string, found mount) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.known[path] = found
+}
+
+// mount asks Vault which engine serves a path. Where Vault won't say, the engine is unknown and the
+// answer to the request itself tells what it is.
+func (i *Issuer) mount(ctx context.Context, path string) (mount, error) {
+	if found, ok := i.mounts.get(path); ok {
+		return found, nil
+	}
+	found := mount{asked: time.Now()}
+	answer, err := i.asBroker(ctx, request{method: "GET", path: "sys/internal/ui/mounts/" + path})
+	switch s := statusOf(err); {
+	case err == nil && answer != nil:
+		found.path, _ = answer.Data["path"].(string)
+		found.engine = engineName(answer.Data)
+		i.mounts.put(path, found)
+	case err != nil && (s < 400 || s >= 500 || passing(err)):
+		return mount{}, harmless("vault.mount", err)
+	}
+	return found, nil
+}
+
+func engineName(data map[string]any) string {
+	name, _ := data["type"].(string)
+	if name != "kv" && name != "generic" {
+		return name
+	}
+	options, _ := data["options"].(map[string]any)
+	if options["version"] == "2" {
+		return "kv2"
+	}
+	return "kv1"
+}

@@ -1,0 +1,59 @@
+package proxy
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strings"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+var (
+	errNoToken = refusal(cred.Unauthenticated, "token_missing",
+		"no grant token was sent; send one as a bearer token, in X-Api-Key, or as the password of basic authentication")
+	errTwoTokens = refusal(cred.Invalid, "token_twice", "credentials were sent in more than one way; send the grant token in one header alone")
+	errBadBasic  = refusal(cred.Invalid, "basic_malformed", "the Authorization header's basic credentials can't be decoded")
+)
+
+// grantToken returns the token that a request carries: as a bearer token (RFC 6750, section 2.1), in
+// X-Api-Key, or as the password of basic credentials (RFC 7617), whose user name is not looked at.
+// It must be there exactly once.
+func grantToken(h http.Header) (cred.Secret, error) {
+	auth, key := h["Authorization"], h["X-Api-Key"]
+	switch {
+	case len(auth)+len(key) == 0:
+		return cred.Secret{}, errNoToken
+	case len(auth)+len(key) > 1:
+		return cred.Secret{}, errTwoTokens
+	case len(key) == 1:
+		return nonEmpty(strings.TrimSpace(key[0]))
+	}
+	scheme, value, _ := strings.Cut(auth[0], " ")
+	value = strings.TrimSpace(value)
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		return nonEmpty(value)
+	case strings.EqualFold(scheme, "Basic"):
+		return basicPassword(value)
+	}
+	return cred.Secret{}, errNoToken
+}
+
+func basicPassword(value string) (cred.Secret, error) {
+	pair, err := base64.StdEncoding.DecodeString(value)
+	if err != nil {
+		return cred.Secret{}, errBadBasic
+	}
+	_, password, ok := strings.Cut(string(pair), ":")
+	if !ok {
+		return cred.Secret{}, errBadBasic
+	}
+	return nonEmpty(password)
+}
+
+func nonEmpty(s string) (cred.Secret, error) {
+	if s == "" {
+		return cred.Secret{}, errNoToken
+	}
+	return cred.SecretString(s), nil
+}
