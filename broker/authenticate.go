@@ -30,7 +30,7 @@ func (b *Broker) Authenticate(ctx context.Context, idToken string) (cred.Princip
 	if err == nil {
 		return who, nil
 	}
-	return cred.Principal{}, b.refuse(ctx, audit.IdentityRefused, idToken, err)
+	return cred.Principal{}, b.refuse(ctx, audit.Event{Kind: audit.IdentityRefused}, idToken, err)
 }
 
 // AuthenticateGrant turns a grant token into the holder of its grant, and the grant's ID. It is how
@@ -38,13 +38,16 @@ func (b *Broker) Authenticate(ctx context.Context, idToken string) (cred.Princip
 func (b *Broker) AuthenticateGrant(ctx context.Context, tok string) (cred.Principal, cred.GrantID, error) {
 	claims, err := b.verifyGrantToken(ctx, tok)
 	if err != nil {
-		return cred.Principal{}, "", b.refuse(ctx, audit.IdentityRefused, tok, err)
+		return cred.Principal{}, "", b.refuse(ctx, audit.Event{Kind: audit.IdentityRefused}, tok, err)
 	}
 	var g cred.Grant
 	err = b.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
 		g, err = getGrant(tx, claims.Grant.ID)
 		return err
 	})
+	if cred.KindOf(err) == cred.NotFound {
+		err = b.refuse(ctx, audit.Event{Kind: audit.IdentityRefused, Grant: claims.Grant.ID}, tok, err)
+	}
 	if err != nil {
 		return cred.Principal{}, "", err
 	}
@@ -59,7 +62,8 @@ func (b *Broker) IssuedByUs(tok string) bool {
 }
 
 // verifyGrantToken verifies one of our own tokens, whatever target it is for: its audience must be
-// that of the target that it names.
+// that of the target that it names. A token that is bound to a key is refused: nobody here can check
+// that the caller has that key.
 func (b *Broker) verifyGrantToken(ctx context.Context, tok string) (token.Claims, error) {
 	parsed, err := jws.Parse(tok, token.MaxBytes)
 	if err != nil {
@@ -67,7 +71,14 @@ func (b *Broker) verifyGrantToken(ctx context.Context, tok string) (token.Claims
 	}
 	member, _ := parsed.Claims["daypass"].(map[string]any)
 	target, _ := member["target"].(string)
-	return b.tokens.Verify(ctx, tok, token.Audience(target))
+	claims, err := b.tokens.Verify(ctx, tok, token.Audience(target))
+	if err == nil && claims.Confirmation != nil {
+		return token.Claims{}, &cred.Error{
+			Kind: cred.Denied, Op: "token.verify", Reason: "UNKNOWN_RESTRICTION", Claim: "cnf",
+			Public: "this grant token is bound to a key, which this broker can't check, so it is refused",
+		}
+	}
+	return claims, err
 }
 
 // Refused records that a known principal was kept from a call by its role, and returns the refusal.
@@ -96,13 +107,15 @@ func (b *Broker) RefuseUnidentified(ctx context.Context, call string, why error)
 	return why
 }
 
-// refuse records a credential that was not honoured by its fingerprint, and returns why.
-func (b *Broker) refuse(ctx context.Context, kind audit.Kind, secret string, why error) error {
-	detail := map[string]any{"token_fingerprint": cred.SecretString(secret).Fingerprint().String()}
-	if e, ok := errors.AsType[*cred.Error](why); ok && e.Claim != "" {
-		detail["claim"] = e.Claim
+// refuse records a token that was not honoured by its fingerprint, and returns why. The event says
+// what else is known.
+func (b *Broker) refuse(ctx context.Context, e audit.Event, tok string, why error) error {
+	e.Error = audit.ErrorOf(why)
+	e.Detail = map[string]any{"token_fingerprint": cred.SecretString(tok).Fingerprint().String()}
+	if cause, ok := errors.AsType[*cred.Error](why); ok && cause.Claim != "" {
+		e.Detail["claim"] = cause.Claim
 	}
-	if err := b.append(ctx, audit.Event{Kind: kind, Error: audit.ErrorOf(why), Detail: detail}); err != nil {
+	if err := b.append(ctx, e); err != nil {
 		return err
 	}
 	return why
@@ -118,13 +131,14 @@ func (b *Broker) append(ctx context.Context, e audit.Event) error {
 	return nil
 }
 
-// notRecorded turns a failure to write into what the caller is told: nothing was done.
+// notRecorded says what it means for the caller that a store takes no writes now. All else stays what
+// it is: a refusal from within the transaction, an event that no log can hold, damage.
 func notRecorded(err error) error {
-	if k := cred.KindOf(err); k == cred.Conflict || k == cred.NotFound || k == cred.Denied || k == cred.Expired {
+	if cred.KindOf(err) != cred.Unavailable {
 		return err
 	}
 	return &cred.Error{
 		Kind: cred.Unavailable, Op: "record", Reason: "NOT_RECORDED",
-		Public: "the broker could not write this to its store, so it did nothing; try again", Err: err,
+		Public: "the broker could not write this to its store, so it does not count as done; try again", Err: err,
 	}
 }

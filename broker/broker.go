@@ -30,7 +30,7 @@ type Log interface {
 	VerifierKey() string
 }
 
-// Config is what a Broker is made of. Every field but the durations is required.
+// Config is what a Broker is made of. Every field is required but MayRedeem and the durations.
 type Config struct {
 	URL      string // our own name as an issuer of tokens, an https URL
 	Store    store.Store
@@ -61,7 +61,7 @@ type Broker struct {
 // New checks a configuration, records the start and the rule set in force, and returns the broker.
 func New(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.URL == "" || cfg.Store == nil || cfg.Log == nil || cfg.Identity == nil || cfg.Policy == nil ||
-		cfg.Keys == nil || cfg.Logger == nil || cfg.Now == nil {
+		cfg.Keys == nil || cfg.Issuers == nil || cfg.Logger == nil || cfg.Now == nil {
 		return nil, errors.New("broker: the configuration lacks a required part")
 	}
 	if cfg.IssueTimeout == 0 {

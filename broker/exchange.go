@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 	"time"
 
 	"github.com/daypass-io/daypass/audit"
@@ -20,9 +21,12 @@ import (
 func (b *Broker) Exchange(ctx context.Context, who cred.Principal, want cred.Request) (cred.Grant, error) {
 	now := b.now()
 	digest := want.Digest(who)
+	if err := checkRequest(want); err != nil {
+		return cred.Grant{}, b.recordDenial(ctx, who, want, digest, nil, err)
+	}
 	d := b.cfg.Policy.Decide(who, want, now)
 	if !d.Allowed {
-		return cred.Grant{}, b.denyExchange(ctx, who, want, digest, d)
+		return cred.Grant{}, b.recordDenial(ctx, who, want, digest, decisionOf(d), d.Err("exchange"))
 	}
 	g := cred.NewGrant(cred.NewGrantID(now), who, want, now, now.Add(d.TTL))
 	g.Rule, g.PolicyHash, g.RetryKey = d.Rule, d.PolicyHash, retryKey(who, want.IdempotencyKey)
@@ -50,16 +54,38 @@ func (b *Broker) Exchange(ctx context.Context, who cred.Principal, want cred.Req
 	return out, nil
 }
 
-func (b *Broker) denyExchange(ctx context.Context, who cred.Principal, want cred.Request, digest cred.Digest, d policy.Decision) error {
-	denied := &cred.Error{
-		Kind: cred.Denied, Op: "exchange", Reason: d.Reason, Public: d.Public,
+// minTTL is the shortest life that can be asked for: the times of a grant token are whole seconds.
+const minTTL = time.Second
+
+// checkRequest refuses what no grant token could say, whatever the policy thinks of it.
+func checkRequest(want cred.Request) error {
+	if want.TTL != 0 && want.TTL < minTTL {
+		return &cred.Error{
+			Kind: cred.Invalid, Op: "exchange", Reason: policy.ReasonTTLInvalid,
+			Public: "the lifetime that you ask for is shorter than a second; leave it out to get the rule's",
+		}
 	}
-	if d.Visible {
-		denied.Rule, denied.Claim = d.Rule, d.Condition
+	for _, scope := range want.Scopes {
+		if !isScope(scope) {
+			return &cred.Error{
+				Kind: cred.Invalid, Op: "exchange", Reason: "SCOPE_MALFORMED",
+				Public: "a scope is one or more printable ASCII characters without spaces, quotes and backslashes; correct the scopes that you ask for",
+			}
+		}
 	}
+	return nil
+}
+
+// isScope implements scope-token of RFC 6749, section 3.3.
+func isScope(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' })
+}
+
+// recordDenial records a refusal, and returns it.
+func (b *Broker) recordDenial(ctx context.Context, who cred.Principal, want cred.Request, digest cred.Digest, d *audit.Decision, denied error) error {
 	err := b.append(ctx, audit.Event{
 		Kind: audit.ExchangeDenied, Principal: audit.PrincipalOf(who),
-		Request: audit.RequestOf(want, digest), Decision: decisionOf(d), Error: audit.ErrorOf(denied),
+		Request: audit.RequestOf(want, digest), Decision: d, Error: audit.ErrorOf(denied),
 	})
 	if err != nil {
 		return err
@@ -103,14 +129,23 @@ func retryKey(who cred.Principal, key string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// decisionOf is the decision as the log keeps it: in full, also where the caller learns less.
 func decisionOf(d policy.Decision) *audit.Decision {
-	return &audit.Decision{Allowed: d.Allowed, Rule: d.Rule, PolicyHash: d.PolicyHash, Reason: d.Reason, Condition: d.Condition}
+	return &audit.Decision{
+		Allowed: d.Allowed, PolicyHash: d.PolicyHash,
+		Rule: d.Private.Rule, Reason: d.Private.Reason, Condition: d.Private.Condition,
+	}
 }
 
-// GrantToken signs the token that stands for a grant, for as long as the grant lives (RFC 9068).
+// GrantToken signs the token that stands for a grant, for as long as the grant lives, in whole seconds
+// (RFC 9068). In the last part of a second of a grant's life the answer is Expired already.
 func (b *Broker) GrantToken(g cred.Grant) (cred.Secret, error) {
 	now := b.now()
-	if err := g.Usable(now); err != nil {
+	at := now
+	if g.NotAfter.Unix() <= now.Unix() { // no whole second is left
+		at = g.NotAfter
+	}
+	if err := g.Usable(at); err != nil {
 		return cred.Secret{}, err
 	}
 	c := token.Claims{

@@ -14,15 +14,16 @@ type GrantFilter struct {
 	Target string          // empty: any
 	State  cred.GrantState // empty: any
 	After  cred.GrantID    // only older ones than this
-	Limit  int             // at most so many; zero means 100
+	Limit  int             // at most so many; zero means 100, and more than 1000 means 1000
 }
 
 // ListGrants returns grants, newest first: all that match for the roles "auditor" and "security",
 // else the caller's own. The second result is the After of the next page, empty at the end.
 func (b *Broker) ListGrants(ctx context.Context, who cred.Principal, f GrantFilter) ([]cred.Grant, cred.GrantID, error) {
-	if f.Limit == 0 {
+	if f.Limit <= 0 {
 		f.Limit = 100
 	}
+	f.Limit = min(f.Limit, 1000)
 	all := b.readsAll(who)
 	var out []cred.Grant
 	var more cred.GrantID
@@ -84,7 +85,7 @@ type ExportFilter struct {
 	Since, Until time.Time // until is exclusive; zero means open
 	Grant        cred.GrantID
 	Target       string
-	Subject      string // of the principal
+	Subject      string // of the principal, or of the holder of the grant that it is about
 }
 
 // Export records that the log is read, and calls send for each entry that matches, up to a signed
@@ -101,7 +102,7 @@ func (b *Broker) Export(ctx context.Context, who cred.Principal, f ExportFilter,
 	if err != nil {
 		return audit.Trailer{}, err
 	}
-	grants, err := b.grantsFor(ctx, f.Target)
+	grants, err := b.grantsFor(ctx, f)
 	if err != nil {
 		return audit.Trailer{}, err
 	}
@@ -137,13 +138,15 @@ func (b *Broker) Checkpoint(ctx context.Context, who cred.Principal) (audit.Trai
 	return audit.Trailer{Note: cp.Note, VerifierKey: b.cfg.Log.VerifierKey()}, err
 }
 
-// grantsFor returns the grants for a target, nil where no target is named: entries about a grant
-// name the grant alone.
-func (b *Broker) grantsFor(ctx context.Context, target string) (map[cred.GrantID]bool, error) {
-	if target == "" {
+// grantFacts is what a filter asks of a grant: entries about a grant name the grant alone.
+type grantFacts struct{ target, holder string }
+
+// grantsFor returns what is known of the grants, nil where a filter does not ask for it.
+func (b *Broker) grantsFor(ctx context.Context, f ExportFilter) (map[cred.GrantID]grantFacts, error) {
+	if f.Target == "" && f.Subject == "" {
 		return nil, nil
 	}
-	out := map[cred.GrantID]bool{}
+	out := map[cred.GrantID]grantFacts{}
 	err := b.cfg.Store.View(ctx, func(tx store.Tx) error {
 		for r, err := range tx.Scan(store.Query{Table: store.Grants}) {
 			if err != nil {
@@ -153,8 +156,8 @@ func (b *Broker) grantsFor(ctx context.Context, target string) (map[cred.GrantID
 			if err != nil {
 				return err
 			}
-			if g.Want.Target == target {
-				out[g.ID] = true
+			if g.Want.Target == f.Target || g.Holder.Subject == f.Subject {
+				out[g.ID] = grantFacts{g.Want.Target, g.Holder.Subject}
 			}
 		}
 		return nil
@@ -162,7 +165,7 @@ func (b *Broker) grantsFor(ctx context.Context, target string) (map[cred.GrantID
 	return out, err
 }
 
-func (f ExportFilter) matches(e audit.Exported, grants map[cred.GrantID]bool) (bool, error) {
+func (f ExportFilter) matches(e audit.Exported, grants map[cred.GrantID]grantFacts) (bool, error) {
 	_, event, err := audit.Parse(e.Canonical)
 	if err != nil {
 		return false, cred.Errorf(cred.Internal, "export", "", "entry %d of our own log: %w", e.Seq, err)
@@ -171,8 +174,8 @@ func (f ExportFilter) matches(e audit.Exported, grants map[cred.GrantID]bool) (b
 	case !f.Since.IsZero() && event.Time.Before(f.Since),
 		!f.Until.IsZero() && !event.Time.Before(f.Until),
 		f.Grant != "" && event.Grant != f.Grant,
-		f.Subject != "" && (event.Principal == nil || event.Principal.Subject != f.Subject),
-		f.Target != "" && !grants[event.Grant] && (event.Request == nil || event.Request.Target != f.Target):
+		f.Subject != "" && grants[event.Grant].holder != f.Subject && (event.Principal == nil || event.Principal.Subject != f.Subject),
+		f.Target != "" && grants[event.Grant].target != f.Target && (event.Request == nil || event.Request.Target != f.Target):
 		return false, nil
 	}
 	return true, nil

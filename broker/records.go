@@ -32,6 +32,9 @@ func forgetRetryKey(tx store.Tx, g cred.Grant) error {
 		}
 		return err
 	}
+	if cred.GrantID(r.Value) != g.ID {
+		return nil // it stands for a later grant
+	}
 	return tx.Put(store.Record{Key: r.Key, Rev: r.Rev})
 }
 
@@ -96,6 +99,18 @@ func putLease(tx store.Tx, l cred.Lease, due time.Time) error {
 		return cred.Errorf(cred.Internal, "lease.encode", "", "%w", err)
 	}
 	return tx.Put(store.Record{Key: leaseKey(l), Rev: l.Rev, Due: due, Value: value})
+}
+
+// leasesIn returns the leases of a grant, oldest first.
+func leasesIn(tx store.Tx, id cred.GrantID) ([]cred.Lease, error) {
+	var out []cred.Lease
+	for l, err := range leasesOf(tx, id) {
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, l)
+	}
+	return out, nil
 }
 
 // leasesOf yields the leases of a grant, oldest first.

@@ -3,7 +3,6 @@ package broker
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/cred"
@@ -23,14 +22,15 @@ type Redeemed struct {
 // Redeem turns a grant token into the credential that it stands for. A target that is delivered
 // directly is redeemed by the holder alone, one that is delivered through a proxy by a configured
 // proxy alone. Whoever redeems again gives up what it got before: the earlier lease is revoked first,
-// so one redeemer never has two live credentials of one grant.
+// so one redeemer never has two live credentials of one grant, but where their source can't end one
+// early.
 //
 // The intent is durable before the issuer is asked, the outcome before the credential is returned.
 // Where the outcome can't be written the credential is revoked and the answer is Unavailable.
 func (b *Broker) Redeem(ctx context.Context, who cred.Principal, tok string) (Redeemed, error) {
 	claims, err := b.verifyGrantToken(ctx, tok)
 	if err != nil {
-		return Redeemed{}, b.refuse(ctx, audit.RedeemRefused, tok, err)
+		return Redeemed{}, b.refuse(ctx, audit.Event{Kind: audit.RedeemRefused, Principal: audit.PrincipalOf(who)}, tok, err)
 	}
 	a, err := b.admit(ctx, who, claims.Grant.ID)
 	if err != nil {
@@ -105,25 +105,16 @@ func (b *Broker) admit(ctx context.Context, who cred.Principal, id cred.GrantID)
 
 // retireEarlier ends what the same redeemer got for this grant before.
 func (a *attempt) retireEarlier(ctx context.Context) error {
-	var earlier []cred.Lease
-	err := a.b.cfg.Store.View(ctx, func(tx store.Tx) error {
-		earlier = earlier[:0]
-		for l, err := range leasesOf(tx, a.grant.ID) {
-			if err != nil {
-				return err
-			}
-			if a.blocks(l) {
-				earlier = append(earlier, l)
-			}
-		}
-		return nil
-	})
+	leases, err := a.b.leases(ctx, a.grant.ID)
 	if err != nil {
 		return err
 	}
-	for _, l := range earlier {
+	for _, l := range leases {
+		if !a.blocks(l) {
+			continue
+		}
 		if l.State() == cred.LeaseIntent && a.b.now().Before(l.CreatedAt.Add(a.b.cfg.IssueTimeout)) {
-			return inProgress()
+			return errInProgress
 		}
 		if l, err = a.b.settle(ctx, leaseKey(l), endNow); err != nil {
 			return err
@@ -150,11 +141,9 @@ func (a *attempt) blocks(l cred.Lease) bool {
 	}
 }
 
-func inProgress() error {
-	return &cred.Error{
-		Kind: cred.Unavailable, Op: "redeem", Reason: "REDEEM_IN_PROGRESS",
-		Public: "another redemption of this grant is under way; try again in a moment",
-	}
+var errInProgress = &cred.Error{
+	Kind: cred.Unavailable, Op: "redeem", Reason: "REDEEM_IN_PROGRESS",
+	Public: "another redemption of this grant is under way; try again in a moment",
 }
 
 // issue is intent, act, outcome.
@@ -196,6 +185,7 @@ func (a *attempt) issue(ctx context.Context) (Redeemed, error) {
 
 // intend writes the intent, if the grant is still usable and nobody else redeems it.
 func (a *attempt) intend(ctx context.Context, l cred.Lease) (cred.Lease, error) {
+	var stored cred.Lease
 	err := a.b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		g, err := getGrant(tx, a.grant.ID)
 		if err != nil {
@@ -209,28 +199,50 @@ func (a *attempt) intend(ctx context.Context, l cred.Lease) (cred.Lease, error) 
 				return err
 			}
 			if a.blocks(other) {
-				return inProgress()
+				return errInProgress
 			}
 		}
-		if err := putLease(tx, l, l.CreatedAt.Add(a.b.cfg.IssueTimeout)); err != nil {
-			return err
-		}
-		return tx.Append(a.b.leaseEvent(ctx, audit.LeaseIntent, l))
+		stored, err = a.b.writeLease(ctx, tx, l, g, audit.LeaseIntent)
+		return err
 	})
+	if errors.Is(err, errInProgress) {
+		return l, err
+	}
 	if err != nil {
 		return l, notRecorded(err)
 	}
-	l.Rev = 1
-	return l, nil
+	return stored, nil
 }
 
-// conclude writes the outcome. If the grant or the lease ended meanwhile, or the outcome can't be
-// written, what was made is revoked and the caller gets nothing.
+// conclude writes the outcome. If the grant ended meanwhile, or the outcome can't be written, what was
+// made is revoked and the caller gets nothing.
 func (a *attempt) conclude(ctx context.Context, intent cred.Lease, c cred.Credential, made cred.Lease) (cred.Lease, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.b.cfg.IssueTimeout)
+	if made.Handle == "" {
+		made.Handle = intent.Handle
+	}
+	ctx = context.WithoutCancel(ctx)
+	lease, over, err := a.writeOutcome(ctx, intent, c, made, false)
+	switch {
+	case err != nil:
+		a.takeBack(ctx, intent, c, made)
+		return intent, &cred.Error{
+			Kind: cred.Unavailable, Op: "redeem", Reason: "OUTCOME_NOT_RECORDED",
+			Public: "the credential was made but could not be recorded, so it is taken back; try again", Err: err,
+		}
+	case over != nil:
+		a.settleUnwanted(ctx, lease, whenDue)
+		return lease, over
+	}
+	return lease, nil
+}
+
+// writeOutcome records what the issuer made. Where nobody is to have it, because the grant is over
+// meanwhile or because the caller says so, the same transaction records that it is to be revoked, so
+// that what is needed for that is never lost. It returns why the grant is over.
+func (a *attempt) writeOutcome(ctx context.Context, intent cred.Lease, c cred.Credential, made cred.Lease, unwanted bool) (lease cred.Lease, over, err error) {
+	ctx, cancel := context.WithTimeout(ctx, a.b.cfg.IssueTimeout)
 	defer cancel()
-	var issued cred.Lease
-	err := a.b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+	err = a.b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		current, err := getLease(tx, leaseKey(intent))
 		if err != nil {
 			return err
@@ -239,69 +251,67 @@ func (a *attempt) conclude(ctx context.Context, intent cred.Lease, c cred.Creden
 		if err != nil {
 			return err
 		}
-		if err := g.Usable(a.b.now()); err != nil {
+		over = g.Usable(a.b.now())
+		lease, err = current.Issued(made.Handle, c.Fingerprint(), made.Revocable, earliest(made.NotAfter, c.NotAfter))
+		if err != nil {
 			return err
 		}
-		notAfter := earliestEnd(made, c, intent.NotAfter)
-		if issued, err = current.Issued(made.Handle, c.Fingerprint(), made.Revocable, notAfter); err != nil {
+		lease.Note = made.Note
+		if lease, err = a.b.writeLease(ctx, tx, lease, g, audit.LeaseIssued); err != nil || over == nil && !unwanted {
 			return err
 		}
-		issued.Note = made.Note
-		if err := putLease(tx, issued, issued.NotAfter); err != nil {
-			return err
-		}
-		return tx.Append(a.b.leaseEvent(ctx, audit.LeaseIssued, issued))
+		lease, err = a.b.advance(ctx, tx, lease, g, endNow)
+		return err
 	})
-	if err == nil {
-		issued.Rev++
-		return issued, nil
-	}
-	return intent, a.takeBack(ctx, intent, made, err)
-}
-
-// earliestEnd is when a lease ends: as its source says, or where that sets no end with the grant.
-func earliestEnd(made cred.Lease, c cred.Credential, grantEnd time.Time) time.Time {
-	end := earliest(made.NotAfter, c.NotAfter)
-	if end.IsZero() {
-		return grantEnd
-	}
-	return end
+	return lease, over, err
 }
 
 // takeBack revokes a credential that nobody may have, at once and without the store's help, then
-// lets settle write what became of it: now, or when the sweep comes by.
-func (a *attempt) takeBack(ctx context.Context, intent, made cred.Lease, why error) error {
+// tries once more to record it: now, or else the sweep will find the intent.
+func (a *attempt) takeBack(ctx context.Context, intent cred.Lease, c cred.Credential, made cred.Lease) {
 	if made.Revocable {
-		if err := a.issuer.Revoke(ctx, made); err != nil {
+		made.ID, made.Grant, made.Issuer = intent.ID, intent.Grant, intent.Issuer
+		if err := a.b.revokeAtSource(ctx, made); err != nil {
 			a.b.cfg.Logger.ErrorContext(ctx, "a credential whose outcome was not recorded could not be revoked yet",
 				"grant", intent.Grant, "lease", intent.ID, "error", err)
 		}
 	}
-	if _, err := a.b.settle(ctx, leaseKey(intent), endNow); err != nil {
+	lease, _, err := a.writeOutcome(ctx, intent, c, made, true)
+	switch {
+	case err == nil:
+		a.settleUnwanted(ctx, lease, whenDue)
+	case cred.KindOf(err) == cred.Conflict: // it is an intent no more: written after all, or settled by others
+		a.settleUnwanted(ctx, intent, endNow)
+	default:
 		a.b.cfg.Logger.ErrorContext(ctx, "the sweep will settle this lease", "grant", intent.Grant, "lease", intent.ID, "error", err)
-	}
-	if k := cred.KindOf(why); k == cred.Denied || k == cred.Expired {
-		return why
-	}
-	return &cred.Error{
-		Kind: cred.Unavailable, Op: "redeem", Reason: "OUTCOME_NOT_RECORDED",
-		Public: "the credential was made but could not be recorded, so it was taken back; try again", Err: why,
 	}
 }
 
 // failed writes what an issuer's error means: nothing was made, or something may have been.
 func (a *attempt) failed(ctx context.Context, l cred.Lease, why error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.b.cfg.IssueTimeout)
-	defer cancel()
-	mode := notMade
-	if cred.KindOf(why) == cred.Unavailable && !errors.Is(why, issuer.ErrNotIssued) {
-		mode = endNow
+	mode := endNow
+	if madeNothing(why) {
+		mode = notMade
 	}
+	a.settleUnwanted(context.WithoutCancel(ctx), l, mode)
+	a.b.cfg.Logger.WarnContext(ctx, "the issuer did not issue", "issuer", l.Issuer, "grant", l.Grant, "lease", l.ID, "error", why)
+	return why
+}
+
+// madeNothing reports whether an issuer's error promises that nothing was made. One that is not of
+// the contract's type promises nothing.
+func madeNothing(err error) bool {
+	e, ours := errors.AsType[*cred.Error](err)
+	return errors.Is(err, issuer.ErrNotIssued) || ours && e.Kind != cred.Unavailable
+}
+
+// settleUnwanted ends a lease that nobody holds. If that can't be done now the sweep does it.
+func (a *attempt) settleUnwanted(ctx context.Context, l cred.Lease, mode settling) {
+	ctx, cancel := context.WithTimeout(ctx, 2*a.b.cfg.IssueTimeout)
+	defer cancel()
 	if _, err := a.b.settle(ctx, leaseKey(l), mode); err != nil {
 		a.b.cfg.Logger.ErrorContext(ctx, "the sweep will settle this lease", "grant", l.Grant, "lease", l.ID, "error", err)
 	}
-	a.b.cfg.Logger.WarnContext(ctx, "the issuer did not issue", "issuer", l.Issuer, "grant", l.Grant, "lease", l.ID, "error", why)
-	return why
 }
 
 func (b *Broker) leaseEvent(ctx context.Context, kind audit.Kind, l cred.Lease) audit.Event {

@@ -17,24 +17,24 @@ const (
 
 // Revoke ends a grant and asks the sources to end its leases before it returns. The leases come back
 // as they then stand: one that its source could not end yet is revoking and is tried again by Run;
-// one that its source can't end at all is issued and not revocable. Revoking again is not an error.
+// one that its source can't end at all is issued and not revocable, or unknown. Revoking a grant that
+// is over is not an error: its state tells.
 //
 // The holder may revoke its own grant, and so may the role "security"; to everybody else the grant
 // does not exist.
 func (b *Broker) Revoke(ctx context.Context, who cred.Principal, id cred.GrantID, reason string) (cred.Grant, []cred.Lease, error) {
-	g, changed, err := b.revokeGrant(ctx, who, id, reason)
+	g, err := b.revokeGrant(ctx, who, id, reason)
 	if err != nil {
-		return g, nil, err
+		return cred.Grant{}, nil, err
 	}
 	failpoint.Hit("revoke.after-grant")
-	if changed {
-		b.watchers.notify(Revocation{Grant: g.ID, NotAfter: g.NotAfter})
-	}
-	leases, err := b.endLeases(ctx, id)
+	leases, err := b.endLeases(context.WithoutCancel(ctx), id) // the caller's leaving changes nothing
 	return g, leases, err
 }
 
-func (b *Broker) revokeGrant(ctx context.Context, who cred.Principal, id cred.GrantID, reason string) (cred.Grant, bool, error) {
+// revokeGrant records the revocation, and in the same transaction which leases are to be revoked, so
+// that a crash right after it leaves none behind.
+func (b *Broker) revokeGrant(ctx context.Context, who cred.Principal, id cred.GrantID, reason string) (cred.Grant, error) {
 	var g cred.Grant
 	var changed bool
 	err := b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
@@ -45,7 +45,7 @@ func (b *Broker) revokeGrant(ctx context.Context, who cred.Principal, id cred.Gr
 		if !who.Same(g.Holder) && !b.HasRole(who, RoleSecurity) {
 			return noGrant()
 		}
-		if g.State() == cred.GrantRevoked {
+		if g.State() != cred.GrantActive && g.State() != cred.GrantPending {
 			return nil
 		}
 		now := b.now()
@@ -56,18 +56,33 @@ func (b *Broker) revokeGrant(ctx context.Context, who cred.Principal, id cred.Gr
 		if err := putGrant(tx, g, g.NotAfter); err != nil {
 			return err
 		}
-		return tx.Append(audit.Event{
+		err = tx.Append(audit.Event{
 			Kind: audit.GrantRevoked, Time: now, Peer: peerOf(ctx), Grant: g.ID,
 			Principal: audit.PrincipalOf(who), Detail: map[string]any{"reason": reason, "target": g.Want.Target},
 		})
+		if err != nil {
+			return err
+		}
+		leases, err := leasesIn(tx, id)
+		for _, l := range leases {
+			if _, err := b.advance(ctx, tx, l, g, whenDue); err != nil {
+				return err
+			}
+		}
+		return err
 	})
-	if err != nil {
-		return g, false, notRecorded(err)
+	if changed {
+		// Also if the store's answer was lost: it is the safe side to refuse a grant that was to end.
+		b.watchers.notify(Revocation{Grant: id, NotAfter: g.NotAfter})
 	}
-	return g, changed, nil
+	if err != nil {
+		return cred.Grant{}, notRecorded(err)
+	}
+	return g, nil
 }
 
-// endLeases settles every lease of a grant that is over.
+// endLeases settles every lease of a grant that is over. One that can't be settled now comes back as
+// it stands; the sweep has it on its list.
 func (b *Broker) endLeases(ctx context.Context, id cred.GrantID) ([]cred.Lease, error) {
 	leases, err := b.leases(ctx, id)
 	if err != nil {
@@ -77,24 +92,20 @@ func (b *Broker) endLeases(ctx context.Context, id cred.GrantID) ([]cred.Lease, 
 		if l.Final() {
 			continue
 		}
-		if leases[i], err = b.settle(ctx, leaseKey(l), whenDue); err != nil {
-			return leases, err
+		settled, err := b.settle(ctx, leaseKey(l), whenDue)
+		if err != nil {
+			b.cfg.Logger.ErrorContext(ctx, "the sweep will settle this lease", "grant", id, "lease", l.ID, "error", err)
+			continue
 		}
+		leases[i] = settled
 	}
 	return leases, nil
 }
 
-func (b *Broker) leases(ctx context.Context, id cred.GrantID) ([]cred.Lease, error) {
-	var out []cred.Lease
-	err := b.cfg.Store.View(ctx, func(tx store.Tx) error {
-		out = out[:0]
-		for l, err := range leasesOf(tx, id) {
-			if err != nil {
-				return err
-			}
-			out = append(out, l)
-		}
-		return nil
+func (b *Broker) leases(ctx context.Context, id cred.GrantID) (out []cred.Lease, err error) {
+	err = b.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
+		out, err = leasesIn(tx, id)
+		return err
 	})
 	return out, err
 }

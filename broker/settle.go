@@ -51,34 +51,60 @@ func (b *Broker) stepLease(ctx context.Context, key store.Key, mode settling) (l
 		if err != nil {
 			return err
 		}
-		now := b.now()
-		next, kind, err := nextLease(l, now, mode, g.Usable(now) != nil, now.After(l.CreatedAt.Add(b.cfg.IssueTimeout)))
+		next, err := b.advance(ctx, tx, l, g, mode)
 		out = leaseStep{lease: next, revoke: next.State() == cred.LeaseRevoking}
-		if err != nil || kind == "" {
+		if err != nil || !out.revoke {
 			return err
 		}
-		due := next.NotAfter
-		switch {
-		case next.Final():
-			due = time.Time{}
-		case out.revoke:
-			due = now.Add(b.cfg.IssueTimeout) // when the sweep tries again, should we die meanwhile
-		}
-		if err := putLease(tx, next, due); err != nil {
-			return err
-		}
-		return tx.Append(b.leaseEvent(ctx, kind, next))
+		// While we ask the source the sweep need not. Should we die meanwhile, it will.
+		return putLease(tx, next, b.now().Add(b.cfg.IssueTimeout))
 	})
 	if err != nil {
-		return out, notRecorded(err)
+		return leaseStep{}, notRecorded(err)
 	}
 	return out, nil
+}
+
+// advance writes the next state of a lease that needs nothing but the store, if there is one.
+func (b *Broker) advance(ctx context.Context, tx store.Tx, l cred.Lease, g cred.Grant, mode settling) (cred.Lease, error) {
+	now := b.now()
+	abandoned := !now.Before(l.CreatedAt.Add(b.cfg.IssueTimeout))
+	next, kind, err := nextLease(l, now, mode, g.Usable(now) != nil, abandoned)
+	if err != nil || kind == "" {
+		return next, err
+	}
+	return b.writeLease(ctx, tx, next, g, kind)
+}
+
+// writeLease writes a lease's new state and its entry.
+func (b *Broker) writeLease(ctx context.Context, tx store.Tx, l cred.Lease, g cred.Grant, kind audit.Kind) (cred.Lease, error) {
+	if err := putLease(tx, l, b.dueOf(l, g)); err != nil {
+		return l, err
+	}
+	l.Rev++
+	return l, tx.Append(b.leaseEvent(ctx, kind, l))
+}
+
+// dueOf is when the sweep has to look at a lease; zero means never again.
+func (b *Broker) dueOf(l cred.Lease, g cred.Grant) time.Time {
+	switch {
+	case l.Final():
+		return time.Time{}
+	case l.State() == cred.LeaseIntent:
+		return l.CreatedAt.Add(b.cfg.IssueTimeout)
+	case l.State() == cred.LeaseRevoking:
+		return b.now()
+	case l.State() == cred.LeaseIssued && l.Revocable:
+		return earliest(l.NotAfter, g.NotAfter)
+	default:
+		return l.NotAfter
+	}
 }
 
 // nextLease decides the next state of a lease; an empty kind means that it stays.
 func nextLease(l cred.Lease, now time.Time, mode settling, grantOver, abandoned bool) (cred.Lease, audit.Kind, error) {
 	end := mode == endNow || grantOver
-	over := !now.Before(l.NotAfter)
+	over := ended(l, now)
 	var next cred.Lease
 	var kind audit.Kind
 	var err error
@@ -114,6 +140,9 @@ func nextLease(l cred.Lease, now time.Time, mode settling, grantOver, abandoned 
 	return next, kind, err
 }
 
+// ended reports whether a credential's own end has passed; one that has none does not end by itself.
+func ended(l cred.Lease, now time.Time) bool { return !l.NotAfter.IsZero() && !now.Before(l.NotAfter) }
+
 // revokeAtSource asks the issuer to end a lease.
 func (b *Broker) revokeAtSource(ctx context.Context, l cred.Lease) error {
 	is, ok := b.cfg.Issuers[l.Issuer]
@@ -125,8 +154,9 @@ func (b *Broker) revokeAtSource(ctx context.Context, l cred.Lease) error {
 	return is.Revoke(ctx, l)
 }
 
-// recordRevocation writes what the source answered: the end, or a failure, after which the sweep
-// tries again until the credential's own end.
+// recordRevocation writes what the source answered: the end; that it can't end this one, after which
+// nobody knows until the credential's own end; or a failure, after which the sweep tries again until
+// then.
 func (b *Broker) recordRevocation(ctx context.Context, key store.Key, answer error) (cred.Lease, error) {
 	if answer != nil {
 		b.cfg.Logger.WarnContext(ctx, "a lease could not be revoked yet", "lease", key.ID, "error", answer)
@@ -138,32 +168,30 @@ func (b *Broker) recordRevocation(ctx context.Context, key store.Key, answer err
 			return err // somebody else brought it to its end
 		}
 		now := b.now()
+		var kind audit.Kind
 		switch {
 		case answer == nil:
-			if l, err = l.Revoked(now); err != nil {
-				return err
-			}
-			return b.putEnded(ctx, tx, l, audit.LeaseRevoked)
-		case !now.Before(l.NotAfter):
-			if l, err = l.Expired(now); err != nil {
-				return err
-			}
-			return b.putEnded(ctx, tx, l, audit.LeaseExpired)
+			kind = audit.LeaseRevoked
+			l, err = l.Revoked(now)
+		case ended(l, now):
+			kind = audit.LeaseExpired
+			l, err = l.Expired(now)
+		case cred.KindOf(answer) == cred.Invalid:
+			kind = audit.LeaseUnknown
+			l, err = l.Unknown(cred.PublicText(answer))
 		default:
 			return putLease(tx, l, earliest(now.Add(retryAfter(now.Sub(l.CreatedAt))), l.NotAfter))
 		}
+		if err != nil {
+			return err
+		}
+		l, err = b.writeLease(ctx, tx, l, cred.Grant{}, kind)
+		return err
 	})
 	if err != nil {
 		return l, notRecorded(err)
 	}
 	return l, nil
-}
-
-func (b *Broker) putEnded(ctx context.Context, tx store.Tx, l cred.Lease, kind audit.Kind) error {
-	if err := putLease(tx, l, time.Time{}); err != nil {
-		return err
-	}
-	return tx.Append(b.leaseEvent(ctx, kind, l))
 }
 
 // retryAfter spaces the tries to revoke: a second at first, a minute at the most.

@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/daypass-io/daypass/audit"
@@ -9,8 +11,12 @@ import (
 	"github.com/daypass-io/daypass/store"
 )
 
-// sweepPage is how many due records one look at the store brings.
-const sweepPage = 256
+// sweepPage is how many due records one look at the store brings, and sweepers how many of them are
+// settled at once, so that a source which does not answer holds up few others.
+const (
+	sweepPage = 256
+	sweepers  = 16
+)
 
 // Run ends what is due until ctx ends: grants whose time ran out, leases whose grant is over, and
 // what a crash left half-way. It returns nil when ctx ends; failures are logged and tried again.
@@ -40,39 +46,55 @@ func (b *Broker) Sweep(ctx context.Context) error {
 	})
 }
 
-// eachDue calls do for what is due now. A record that is still due afterwards ends the turn, so that
-// one that can't be settled does not keep the sweep busy.
+// eachDue calls do for what is due now, once for each record in a turn: those that can't be settled
+// neither keep the sweep busy nor hide what is due behind them.
 func (b *Broker) eachDue(ctx context.Context, table store.Table, do func(context.Context, store.Key) error) error {
-	seen := map[string]bool{}
-	for {
-		keys, err := b.due(ctx, table)
+	seen := map[store.Key]bool{}
+	for limit := sweepPage; ctx.Err() == nil; {
+		keys, err := b.due(ctx, table, limit)
 		if err != nil {
 			return err
 		}
-		fresh := false
+		last := len(keys) < limit
+		keys = slices.DeleteFunc(keys, func(key store.Key) bool { return seen[key] })
+		b.all(ctx, keys, do)
 		for _, key := range keys {
-			if seen[key.ID] {
-				continue
-			}
-			seen[key.ID], fresh = true, true
-			if err := do(ctx, key); err != nil {
-				b.cfg.Logger.WarnContext(ctx, "could not settle what is due", "table", table, "id", key.ID, "error", err)
-			}
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
+			seen[key] = true
 		}
-		if !fresh || len(keys) < sweepPage {
+		if last {
 			return nil
 		}
+		if len(keys) == 0 {
+			limit += sweepPage
+		}
+	}
+	return ctx.Err()
+}
+
+// all calls do for each key, several at once.
+func (b *Broker) all(ctx context.Context, keys []store.Key, do func(context.Context, store.Key) error) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	places := make(chan struct{}, sweepers)
+	for _, key := range keys {
+		places <- struct{}{}
+		if ctx.Err() != nil {
+			return
+		}
+		wg.Go(func() {
+			defer func() { <-places }()
+			if err := do(ctx, key); err != nil && ctx.Err() == nil {
+				b.cfg.Logger.WarnContext(ctx, "could not settle what is due", "table", key.Table, "id", key.ID, "error", err)
+			}
+		})
 	}
 }
 
-func (b *Broker) due(ctx context.Context, table store.Table) ([]store.Key, error) {
+func (b *Broker) due(ctx context.Context, table store.Table, limit int) ([]store.Key, error) {
 	var keys []store.Key
 	err := b.cfg.Store.View(ctx, func(tx store.Tx) error {
 		keys = keys[:0]
-		for r, err := range tx.Scan(store.Query{Table: table, DueBy: b.now(), Limit: sweepPage}) {
+		for r, err := range tx.Scan(store.Query{Table: table, DueBy: b.now(), Limit: limit}) {
 			if err != nil {
 				return err
 			}
@@ -83,11 +105,10 @@ func (b *Broker) due(ctx context.Context, table store.Table) ([]store.Key, error
 	return keys, err
 }
 
-// sweepGrant ends a grant whose time ran out, then its leases.
+// sweepGrant ends a grant whose time ran out. What can be revoked of its leases is due by then, too.
 func (b *Broker) sweepGrant(ctx context.Context, key store.Key) error {
-	id := cred.GrantID(key.ID)
-	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		g, err := getGrant(tx, id)
+	return b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		g, err := getGrant(tx, cred.GrantID(key.ID))
 		if err != nil {
 			return err
 		}
@@ -109,9 +130,4 @@ func (b *Broker) sweepGrant(ctx context.Context, key store.Key) error {
 		}
 		return tx.Append(audit.Event{Kind: audit.GrantExpired, Time: now, Grant: g.ID, Detail: map[string]any{"target": g.Want.Target}})
 	})
-	if err != nil {
-		return err
-	}
-	_, err = b.endLeases(ctx, id)
-	return err
 }

@@ -29,8 +29,7 @@ func (op Operation) event(kind audit.Kind, now time.Time, proxy string) audit.Ev
 // event starts a record of an operation under the session's grant.
 func (s *Session) event(op Operation, kind audit.Kind, now time.Time) audit.Event {
 	e := op.event(kind, now, s.p.cfg.Name)
-	e.Grant, e.Principal = s.key.grant, s.holder
-	e.Detail = map[string]any{"target": s.key.target, "lease": string(s.redeemed.Lease)}
+	e.Grant, e.Principal, e.Detail = s.key.grant, s.holder, s.detail
 	return e
 }
 

@@ -247,6 +247,9 @@ func (x *exchange) explained(err error) error {
 	if errors.Is(err, errAddress) {
 		return errUpstreamAddress
 	}
+	if e, ok := errors.AsType[*cred.Error](err); ok { // it can't be masked
+		return &statusError{http.StatusBadGateway, e}
+	}
 	return errUpstream
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"maps"
 	"strings"
 
 	"github.com/daypass-io/daypass/audit"
@@ -75,7 +76,7 @@ func (p *Proxy) recordRefusal(e audit.Event, known bool) {
 		return
 	}
 	if n := p.unrecorded.Swap(0); n > 0 {
-		if e.Detail == nil {
+		if e.Detail = maps.Clone(e.Detail); e.Detail == nil {
 			e.Detail = map[string]any{}
 		}
 		e.Detail["unrecorded_refusals"] = float64(n)

@@ -16,7 +16,8 @@ type Session struct {
 	key      sessionKey
 	redeemed Redemption
 	notAfter time.Time
-	holder   *audit.Principal // as the records of uses name it
+	holder   *audit.Principal // as the records of uses name it; shared by them, never changed
+	detail   map[string]any   // the target and the lease for these records; shared, never changed
 	masks    masks
 	upstream *upstream // nil for a target that is not spent over HTTP
 
@@ -28,7 +29,10 @@ type Session struct {
 // newSession checks what was redeemed against what was asked for. The session is not yet known to
 // anybody.
 func (p *Proxy) newSession(key sessionKey, r Redemption) (*Session, error) {
-	s := &Session{p: p, key: key, redeemed: r, notAfter: earlier(r.NotAfter, r.Credential.NotAfter), holder: holderOf(r.Holder, 2)}
+	s := &Session{
+		p: p, key: key, redeemed: r, notAfter: earlier(r.NotAfter, r.Credential.NotAfter), holder: holderOf(r.Holder, 2),
+		detail: map[string]any{"target": key.target, "lease": string(r.Lease)},
+	}
 	if r.Grant != key.grant || r.Target.Name != key.target {
 		return nil, errMismatch
 	}

@@ -281,14 +281,14 @@ func TestRevokeCutsEveryStreamOfTheGrantAtOnce(t *testing.T) {
 	r := newRig(t, setup{upstream: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		defer gone.Done()
 		w.Header().Set("Content-Type", "text/event-stream")
-		_, _ = io.WriteString(w, "data: one\n\n")
+		_, _ = io.WriteString(w, "data: {\"n\":1}\n\n")
 		_ = http.NewResponseController(w).Flush()
 		<-q.Context().Done()
 	})})
 	var open []*http.Response
 	for range streams {
 		res := r.get("/api/x")
-		if _, err := io.ReadFull(res.Body, make([]byte, len("data: one\n\n"))); err != nil {
+		if _, err := io.ReadFull(res.Body, make([]byte, len("data: {\"n\":1}\n\n"))); err != nil {
 			t.Fatal(err)
 		}
 		open = append(open, res)
@@ -304,7 +304,7 @@ func TestRevokeCutsEveryStreamOfTheGrantAtOnce(t *testing.T) {
 	if d := time.Since(began); d > time.Second {
 		t.Errorf("it took %v", d)
 	}
-	if e := r.log.await(t, audit.UseEnd, streams); e.Use.Ended != EndedRevoked || e.Use.Status != 200 || e.Use.BytesOut != 11 {
+	if e := r.log.await(t, audit.UseEnd, streams); e.Use.Ended != EndedRevoked || e.Use.Status != 200 || e.Use.BytesOut != 15 {
 		t.Errorf("recorded end %+v", e.Use)
 	}
 	wantProblem(t, r.get("/api/x"), 403, "grant_revoked")

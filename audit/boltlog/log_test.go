@@ -361,8 +361,8 @@ func TestAppendTx(t *testing.T) {
 				rt.Fatalf("size %d, first %d; want %d, %d", size, first, want, before)
 			}
 		}
-		verify(t, l)
 	})
+	verify(t, l)
 	if err := errors.Join(l.Close(), db.Close()); err != nil {
 		t.Fatal(err)
 	}

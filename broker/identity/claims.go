@@ -163,7 +163,7 @@ func printable(s string) bool {
 }
 
 func missing(claim string) error {
-	return refuse("CLAIM_MISSING", claim, "the ID token has no %s claim, which this broker requires", claim)
+	return refuse("MISSING_CLAIM", claim, "the ID token has no %s claim, which this broker requires", claim)
 }
 
 func malformed(claim, want string) error {

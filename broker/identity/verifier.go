@@ -111,7 +111,7 @@ func (v *Verifier) almost(iss string) string {
 // signed (RFC 8725, section 3.11), and algorithms that the provider does not allow.
 func (p *Provider) checkHeader(h jws.Header) error {
 	if h.Typ != "" && h.Typ != "JWT" {
-		return refuse("TOKEN_TYPE", "typ", "the token's type is %s, so it is no ID token; send the ID token itself", shown(h.Typ))
+		return refuse("WRONG_TYPE", "typ", "the token's type is %s, so it is no ID token; send the ID token itself", shown(h.Typ))
 	}
 	if !slices.Contains(p.Algorithms, h.Alg) {
 		return refuse("TOKEN_ALGORITHM", "alg", "the ID token is signed with %s; provider %q allows %s", shown(h.Alg), p.Name, strings.Join(p.Algorithms, ", "))

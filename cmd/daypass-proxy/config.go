@@ -68,11 +68,11 @@ type logConfig struct {
 // loadConfig reads proxy.yaml and names every problem.
 func loadConfig(file string) (*config, error) {
 	node, problems := strictyaml.ReadFile(file)
-	if len(problems) > 0 {
+	if node.Kind() == strictyaml.Null && len(problems) > 0 {
 		return nil, problems.Err()
 	}
 	c := &config{dir: filepath.Dir(file)}
-	problems = node.Decode(c)
+	problems = problems.Merge(node.Decode(c))
 	add := func(where, format string, args ...any) {
 		problems = append(problems, node.Problem(where, fmt.Sprintf(format, args...), ""))
 	}

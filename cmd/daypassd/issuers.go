@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/daypass-io/daypass/broker/config"
@@ -38,7 +39,7 @@ func (s *settings) readDriver(section config.Issuer) (driver, strictyaml.Problem
 	case staticDriver:
 		var v staticSection
 		problems := section.Decode(&v)
-		return v.open, append(problems, v.problems(section.Section, s.dir)...)
+		return v.open, append(problems, v.problems(section.Section)...)
 	default:
 		return nil, strictyaml.Problems{section.Section.Problem("", fmt.Sprintf("there is no driver %q", section.Driver), "")}
 	}
@@ -65,34 +66,41 @@ func (s *settings) openIssuers(keys *token.KeyRing) (map[string]issuer.Issuer, f
 	return all, closeAll, nil
 }
 
-// staticSection is the section of a static issuer.
+// staticSection is the section of an issuer of static secrets.
 type staticSection struct {
-	// The type of the credential; told from the fields' names where absent.
-	Type string `yaml:"type" enum:"bearer,user_password,kv"`
-	// The fields, each as `file:PATH` (mode 0600) or `env:NAME`, read anew for each lease.
-	Fields map[string]string `yaml:"fields,required"`
+	// The secrets by the path under which targets name them, and in each its fields: `file:PATH`
+	// (mode 0600) or `env:NAME`, read anew for each lease.
+	Secrets map[string]map[string]string `yaml:"secrets,required"`
 }
 
-func (v *staticSection) problems(at *strictyaml.Node, dir string) strictyaml.Problems {
+func (v *staticSection) problems(at *strictyaml.Node) strictyaml.Problems {
 	var problems strictyaml.Problems
-	for name, reference := range v.Fields {
-		if _, err := static.ParseSource(reference, dir); err != nil {
-			problems = append(problems, at.Problem(strictyaml.Key("fields", name), err.Error(), ""))
+	for path, fields := range v.Secrets {
+		for name, reference := range fields {
+			if _, err := static.Parse(reference); err != nil {
+				problems = append(problems, at.Problem(strictyaml.Key(strictyaml.Key("secrets", path), name), cred.PublicText(err), ""))
+			}
 		}
 	}
 	return problems
 }
 
 func (v *staticSection) open(s *settings, _ *token.KeyRing) (issuer.Issuer, error) {
-	c := static.Config{Type: cred.CredentialType(v.Type), Fields: map[string]static.Source{}}
-	for name, reference := range v.Fields {
-		source, err := static.ParseSource(reference, s.dir)
-		if err != nil {
-			return nil, err
+	secrets := map[string]map[string]static.Loader{}
+	for path, fields := range v.Secrets {
+		secrets[path] = map[string]static.Loader{}
+		for name, reference := range fields {
+			if file, ok := strings.CutPrefix(reference, "file:"); ok {
+				reference = "file:" + s.path(file)
+			}
+			load, err := static.Parse(reference)
+			if err != nil {
+				return nil, err
+			}
+			secrets[path][name] = load
 		}
-		c.Fields[name] = source
 	}
-	return static.New(c)
+	return static.New(secrets), nil
 }
 
 // vaultSection is the section of a Vault or OpenBao issuer.

@@ -217,6 +217,8 @@ func TestForgedClaims(t *testing.T) {
 		{"iat in the future", `"iat":1893553445`, `"iat":1893553745`, "TOKEN_NOT_YET_VALID", "iat"},
 		{"nbf missing", `"nbf":1893553445,`, ``, "MISSING_CLAIM", "nbf"},
 		{"nbf in the future", `"nbf":1893553445`, `"nbf":1893553745`, "TOKEN_NOT_YET_VALID", "nbf"},
+		{"nbf at its end", `"nbf":1893553445`, `"nbf":1893554345`, "TOKEN_MALFORMED", "exp"},
+		{"iat at its end", `"iat":1893553445`, `"iat":1893554345`, "TOKEN_MALFORMED", "exp"},
 		{"jti missing", `"jti":"j-1",`, ``, "MISSING_CLAIM", "jti"},
 		{"sub missing", `"sub":"repo:example/app:ref:refs/heads/main",`, ``, "MISSING_CLAIM", "sub"},
 		{"client_id missing", `"client_id":"github-actions",`, ``, "MISSING_CLAIM", "client_id"},

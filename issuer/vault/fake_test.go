@@ -1,11 +1,13 @@
 package vault_test
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -42,6 +44,7 @@ func newFake(t *testing.T, tls bool) *fake {
 		"PUT sys/leases/revoke":          answer(``),
 	}
 	f.Server = httptest.NewUnstartedServer(http.HandlerFunc(f.serve))
+	f.Config.ErrorLog = log.New(io.Discard, "", 0) // a client that refuses its certificate is no news
 	if tls {
 		f.StartTLS()
 	} else {
@@ -447,5 +450,93 @@ func TestBadConfigurations(t *testing.T) {
 	_ = iss.Close()
 	if _, _, err := iss.Issue(t.Context(), source("db/creds/r", "database", nil)); !errors.Is(err, issuer.ErrNotIssued) {
 		t.Errorf("Issue after Close: %v", err)
+	}
+}
+
+// The caller leaves while Vault is at work: the request goes on, what it brings is revoked, and a
+// Revoke by the reservation's handle waits for that.
+func TestCallerLeavesAndTheRequestGoesOn(t *testing.T) {
+	f := newFake(t, false)
+	arrived, release, cut := make(chan struct{}), make(chan struct{}), make(chan bool, 1)
+	f.handle("GET db/creds/r", func(w http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		select {
+		case <-r.Context().Done():
+			cut <- true
+		case <-release:
+			cut <- false
+		}
+		answer(`{"lease_id":"db/creds/r/late","lease_duration":60,"data":{"username":"u","password":"p"}}`)(w, r)
+	})
+	iss := newIssuer(t, f.config())
+	s := source("db/creds/r", "database", nil)
+	var err error
+	if s.Handle, err = iss.Reserve(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	go func() { <-arrived; leave() }()
+	if _, _, err := iss.Issue(ctx, s); cred.KindOf(err) != cred.Unavailable || errors.Is(err, issuer.ErrNotIssued) {
+		t.Errorf("Issue whose caller left: %v", err)
+	}
+	early, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := iss.Revoke(early, cred.Lease{Handle: s.Handle}); cred.KindOf(err) != cred.Unavailable {
+		t.Errorf("Revoke while Vault is at work: %v", err)
+	}
+	if n := f.count("PUT auth/token/revoke-accessor"); n != 0 {
+		t.Error("the lease's token was revoked while Vault mints with it")
+	}
+	close(release)
+	if err := iss.Revoke(t.Context(), cred.Lease{Handle: s.Handle}); err != nil {
+		t.Error(err)
+	}
+	if <-cut {
+		t.Error("the request that mints was cut off when the caller left")
+	}
+	if n := f.count(`PUT sys/leases/revoke {"lease_id":"db/creds/r/late","sync":true}`); n != 1 {
+		t.Errorf("what was made was revoked %d times, want once", n)
+	}
+}
+
+// Without a namespace none is sent, whatever the environment says.
+func TestNoNamespace(t *testing.T) {
+	t.Setenv("VAULT_NAMESPACE", "elsewhere")
+	f := newFake(t, false)
+	if _, err := newIssuer(t, f.config()).Reserve(t.Context(), source("db/creds/r", "database", nil)); err != nil {
+		t.Fatal(err)
+	}
+	for n, h := range f.heads {
+		if ns, sent := h["X-Vault-Namespace"]; sent {
+			t.Errorf("%s: namespace %q", f.seen[n], ns)
+		}
+	}
+}
+
+// Close waits for a request that mints, since hanging up would leave what it makes behind.
+func TestCloseWaitsForMinting(t *testing.T) {
+	f := newFake(t, false)
+	arrived, release := make(chan struct{}), make(chan struct{})
+	f.handle("GET db/creds/r", func(w http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-release
+		answer(`{"lease_id":"db/creds/r/1","lease_duration":60,"data":{"username":"u","password":"p"}}`)(w, r)
+	})
+	iss := newIssuer(t, f.config())
+	issued := make(chan error, 1)
+	go func() {
+		_, _, err := iss.Issue(t.Context(), source("db/creds/r", "database", nil))
+		issued <- err
+	}()
+	<-arrived
+	time.AfterFunc(50*time.Millisecond, func() { close(release) })
+	_ = iss.Close()
+	select {
+	case <-release:
+	default:
+		t.Error("Close returned while a credential was being made")
+	}
+	if err := <-issued; err != nil {
+		t.Errorf("Issue during Close: %v", err)
 	}
 }

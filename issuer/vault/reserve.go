@@ -133,6 +133,7 @@ func (i *Issuer) take(spec issuer.Spec) (child, error) {
 			Err:    errors.New("vault: no token is held for the handle"),
 		}
 	}
+	delete(i.children, h.Accessor)
 	return c, nil
 }
 

@@ -199,9 +199,9 @@ func (w *world) testTokenFile(t *testing.T) {
 	cfg.JWT, cfg.TokenFile = nil, &vault.TokenFile{Path: file}
 	iss := newIssuer(t, cfg)
 	first := w.Token(t, []string{"daypass"}, peers.Data{"period": "1h"})
-	write(first, 0o644)
+	write(first, 0o640)
 	if _, err := iss.Reserve(t.Context(), spec(in(time.Minute))); !errors.Is(err, issuer.ErrNotIssued) {
-		t.Errorf("took a token from a file that everybody can read: %v", err)
+		t.Errorf("took a token from a file that its group can read: %v", err)
 	}
 	write(first, 0o600)
 	w.issueAndRevoke(t, iss)

@@ -167,6 +167,17 @@ func TestCompile(t *testing.T) {
 	}
 }
 
+// The sieve has 64 bits: the detectors must leave room for known secrets.
+func TestSieveHasRoom(t *testing.T) {
+	bits := 0
+	for _, d := range detectors {
+		bits += len(d.anchors)
+	}
+	if bits > 48 {
+		t.Errorf("the anchors take %d bits of the sieve", bits)
+	}
+}
+
 // brokenWriter fails after some bytes.
 type brokenWriter struct {
 	left  int

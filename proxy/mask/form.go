@@ -125,7 +125,7 @@ func (s *search) match(i, k, lineEnds int) (int, verdict) {
 		i++
 		k++
 		lineEnds = 0
-		if c == '\\' && k == len(s.elems) { // leave no half of an escape behind
+		if c == '\\' && k == len(s.elems) && !s.escaped(i-1) { // leave no half of an escape behind
 			if i >= len(s.buf) {
 				return i, ending(s.eof)
 			}

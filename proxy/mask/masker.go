@@ -1,7 +1,6 @@
 package mask
 
 import (
-	"bytes"
 	"io"
 	"slices"
 	"strings"
@@ -11,6 +10,10 @@ import (
 
 // Credential is the name under which a secret that the proxy itself injected is masked and counted.
 const Credential = "credential"
+
+// Undecided is the name under which text of an event stream is masked that could not be held back
+// for as long as it would have taken to decide about it.
+const Undecided = "undecided"
 
 // credentialRank is the first, so that a find of ours gives the name where others start with it.
 const credentialRank = 0
@@ -42,7 +45,7 @@ type Stream interface {
 type Masker struct {
 	sieve      sieve
 	actions    [64]action
-	labels     []string // by rank: Credential, then the detectors' names
+	labels     []string // by rank: Credential, the detectors' names, Undecided
 	known      *knownForms
 	knownBits  uint64 // of the sieve
 	numberBits uint64 // of the sieve: anchors that begin with a digit
@@ -72,19 +75,40 @@ func (d *Detectors) Masker(secrets ...cred.Secret) *Masker {
 			bit++
 		}
 	}
+	m.labels = append(m.labels, Undecided)
 	m.knownBits = m.known.sift(&m.sieve, bit)
 	return m
+}
+
+// appendMark appends what stands in the place of something masked. It is made so that it can stand in
+// a JSON string, a line of an event stream, a header or a URL.
+func (m *Masker) appendMark(b []byte, rank uint8) []byte {
+	return append(append(append(b, "[masked:"...), m.labels[rank]...), ']')
 }
 
 // Bytes returns text with everything masked, and what was masked. The result never shares memory
 // with text.
 func (m *Masker) Bytes(text []byte) ([]byte, []Count) {
-	var out bytes.Buffer
-	out.Grow(len(text))
-	w := m.Writer(&out)
-	_, _ = w.Write(text) // a bytes.Buffer does not fail
-	_ = w.Close()
-	return out.Bytes(), w.Counts()
+	t := make(tally, len(m.labels))
+	out := m.whole(make([]byte, 0, len(text)), text, t)
+	return out, m.counts(t)
+}
+
+// whole appends text with everything masked to dst, and adds what was masked to t.
+func (m *Masker) whole(dst, text []byte, t tally) []byte {
+	if _, hits := m.sieve.next(text, 0); hits == 0 {
+		return append(dst, text...)
+	}
+	out := outBuffer{m, dst}
+	e := newEngine(m, &out)
+	for len(text) > 0 {
+		n := min(chunk, len(text))
+		e.write(text[:n])
+		text = text[n:]
+	}
+	e.finish()
+	t.add(e.counts)
+	return out.b
 }
 
 // ForContentType returns the Stream that fits a body of a media type: SSE for text/event-stream,
@@ -92,13 +116,28 @@ func (m *Masker) Bytes(text []byte) ([]byte, []Count) {
 func (m *Masker) ForContentType(contentType string, dst io.Writer) Stream {
 	media, _, _ := strings.Cut(contentType, ";")
 	if strings.EqualFold(strings.TrimSpace(media), "text/event-stream") {
-		return m.Writer(dst)
+		return m.SSE(dst)
 	}
 	return m.Writer(dst)
 }
 
 // tally counts masked places by rank.
 type tally []int
+
+func (t tally) add(u tally) {
+	for rank, n := range u {
+		t[rank] += n
+	}
+}
+
+func (t tally) sum() (n int) {
+	for _, k := range t {
+		n += k
+	}
+	return n
+}
+
+func (m *Masker) undecidedRank() uint8 { return uint8(len(m.labels) - 1) }
 
 func (m *Masker) counts(t tally) []Count {
 	var out []Count

@@ -119,11 +119,11 @@ func TestMemoryIsBounded(t *testing.T) {
 		w := m.Writer(&bytes.Buffer{})
 		for range 200 {
 			_, _ = w.Write([]byte(strings.Repeat(text, 4096/len(text))))
-			if held := len(w.v.buf); held > 2*(maxHold+4096) {
+			if held := len(w.engine.v.buf); held > 2*(maxHold+4096) {
 				t.Fatalf("%q: %d bytes held", text, held)
 			}
-			if len(w.tails) > 4 || len(w.spans) > maxHold {
-				t.Fatalf("%q: %d tails, %d spans", text, len(w.tails), len(w.spans))
+			if len(w.engine.tails) > 4 || len(w.engine.spans) > maxHold {
+				t.Fatalf("%q: %d tails, %d spans", text, len(w.engine.tails), len(w.engine.spans))
 			}
 		}
 		_ = w.Close()

@@ -151,6 +151,42 @@ func testScanWhileWriting(t *testing.T, s *subject) {
 			t.Fatal(err)
 		}
 	}
+	for _, q := range []store.Query{
+		{Table: store.Grants}, {Table: store.Grants, Reverse: true}, {Table: store.Grants, DueBy: time.UnixMilli(n + 1)},
+	} { // far ahead of the scan one record goes, another comes, and one that it has passed comes too late
+		err := s.Update(context.Background(), func(tx store.Tx) error {
+			var got []string
+			for r, err := range tx.Scan(q) {
+				if err != nil {
+					return err
+				}
+				if got = append(got, r.ID); len(got) != 20 {
+					continue
+				}
+				err = errors.Join(
+					tx.Put(store.Record{Key: grant("030"), Rev: 1}),
+					tx.Put(store.Record{Key: grant("030x"), Due: time.UnixMilli(31), Value: []byte(value)}),
+					tx.Put(store.Record{Key: grant("000x"), Due: time.UnixMilli(1), Value: []byte(value)}),
+					tx.Put(store.Record{Key: grant("059x"), Due: time.UnixMilli(60), Value: []byte(value)}),
+				)
+				if err != nil {
+					return err
+				}
+			}
+			want := slices.Concat(all[:30], []string{"030x"}, all[31:], []string{"059x"})
+			if q.Reverse {
+				want = slices.Concat(all[:1], []string{"000x"}, all[1:30], []string{"030x"}, all[31:])
+				slices.Reverse(want)
+			}
+			if diff := differ(want, got); diff != "" {
+				t.Errorf("%+v:\n%s", q, diff)
+			}
+			return errRefused
+		})
+		if err != errRefused {
+			t.Fatal(err)
+		}
+	}
 	s.update(func(tx store.Tx) error { // the middle is deleted, then scanned across
 		for _, id := range all[5 : n-5] {
 			if err := tx.Put(store.Record{Key: grant(id), Rev: 1}); err != nil {

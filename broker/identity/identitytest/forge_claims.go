@@ -13,9 +13,9 @@ func (f *forge) audiences() {
 	} {
 		f.claim(fmt.Sprintf("aud %q", aud), "aud", aud, "WRONG_AUDIENCE")
 	}
-	f.claim("no aud", "aud", nil, "CLAIM_MISSING")
-	f.claim("aud null", "aud", json.RawMessage("null"), "CLAIM_MISSING", "CLAIM_INVALID")
-	f.claim("aud an empty list", "aud", []string{}, "CLAIM_MISSING", "CLAIM_INVALID")
+	f.claim("no aud", "aud", nil, "MISSING_CLAIM")
+	f.claim("aud null", "aud", json.RawMessage("null"), "MISSING_CLAIM", "CLAIM_INVALID")
+	f.claim("aud an empty list", "aud", []string{}, "MISSING_CLAIM", "CLAIM_INVALID")
 	for _, aud := range []any{1, true, map[string]any{f.audience: true}, []any{f.audience, 1}, []any{f.audience, nil}, []any{[]string{f.audience}}, []any{map[string]any{}}} {
 		f.claim(fmt.Sprintf("aud %v", aud), "aud", aud, "CLAIM_INVALID")
 	}
@@ -30,9 +30,9 @@ func (f *forge) issuers() {
 	} {
 		f.claim(fmt.Sprintf("iss %q", iss), "iss", iss, "UNKNOWN_ISSUER", "CLAIM_INVALID")
 	}
-	f.claim("no iss", "iss", nil, "CLAIM_MISSING")
+	f.claim("no iss", "iss", nil, "MISSING_CLAIM")
 	for _, iss := range []any{"", 1, []string{url}, map[string]any{"url": url}, json.RawMessage("null"), long(2000)} {
-		f.claim(fmt.Sprintf("iss %.20v", iss), "iss", iss, "CLAIM_INVALID", "CLAIM_MISSING")
+		f.claim(fmt.Sprintf("iss %.20v", iss), "iss", iss, "CLAIM_INVALID", "MISSING_CLAIM")
 	}
 }
 
@@ -52,14 +52,14 @@ func (f *forge) times() {
 	early["iat"] = now + 10
 	f.add("exp before iat, both within the skew", f.issuer.Sign(early), "CLAIM_INVALID")
 	for _, name := range []string{"exp", "iat"} {
-		f.claim("no "+name, name, nil, "CLAIM_MISSING")
+		f.claim("no "+name, name, nil, "MISSING_CLAIM")
 	}
 	for _, name := range []string{"exp", "iat", "nbf"} {
 		for _, value := range []string{
 			`null`, `true`, `[]`, `{}`, `""`, `"now"`, fmt.Sprintf(`"%d"`, now), fmt.Sprintf(`[%d]`, now), fmt.Sprintf(`%d.5`, now), `-1`, `-0.5`,
 			`1e18`, `1e300`, `9007199254740993`, `253402300800`, `18446744073709551617`, `-9223372036854775809`, `"NaN"`, `"Infinity"`,
 		} {
-			f.claim(name+" "+value, name, json.RawMessage(value), "CLAIM_INVALID", "CLAIM_MISSING")
+			f.claim(name+" "+value, name, json.RawMessage(value), "CLAIM_INVALID", "MISSING_CLAIM")
 		}
 		for _, value := range []string{`NaN`, `Infinity`, `-Infinity`, `0x7fffffff`, `1e400`, `+1`, `01`, `1.`, `.5`, `1_000`, `1 000`} {
 			f.add(name+" "+value, f.raw(fmt.Sprintf(`"%s":`, name), fmt.Sprintf(`"%s":%s,"was":`, name, value)), "TOKEN_MALFORMED")
@@ -68,12 +68,12 @@ func (f *forge) times() {
 }
 
 func (f *forge) subjects() {
-	f.claim("no sub", "sub", nil, "CLAIM_MISSING")
+	f.claim("no sub", "sub", nil, "MISSING_CLAIM")
 	for _, sub := range []any{
 		"", 1, true, []string{"a"}, map[string]any{"sub": "a"}, json.RawMessage("null"), long(513), long(8000),
 		"a\nb", "a\rb", "a\x00", "\x1b[31ma", "a\u0085b", "a\u202eb", "a\u200bb", "a\u2028b", "\ufeffa", "a\u007f",
 	} {
-		f.claim(fmt.Sprintf("sub %.20q of %d bytes", fmt.Sprint(sub), len(fmt.Sprint(sub))), "sub", sub, "CLAIM_INVALID", "CLAIM_MISSING")
+		f.claim(fmt.Sprintf("sub %.20q of %d bytes", fmt.Sprint(sub), len(fmt.Sprint(sub))), "sub", sub, "CLAIM_INVALID", "MISSING_CLAIM")
 	}
 }
 

@@ -37,7 +37,7 @@ func (f *forge) types() {
 		"oauth-authz-req+jwt", "client-authentication+jwt", "jwt-vc", "vc+sd-jwt", "dc+sd-jwt", "kb+jwt", "entity-statement+jwt",
 		"JOSE", "JOSE+JSON", "JWE", "JWS", "jwt+at", "JWT ", " JWT", "JWT;at+jwt", "AT+JWT", "Bearer", "ID",
 	} {
-		f.add(fmt.Sprintf("typ %q", typ), f.issuer.Sign(f.claims(), WithHeader("typ", typ)), "TOKEN_TYPE")
+		f.add(fmt.Sprintf("typ %q", typ), f.issuer.Sign(f.claims(), WithHeader("typ", typ)), "WRONG_TYPE")
 	}
 	for _, typ := range []any{"", 1, []string{"JWT"}, true} {
 		f.add(fmt.Sprintf("typ %#v", typ), f.issuer.Sign(f.claims(), WithHeader("typ", typ)), "TOKEN_MALFORMED")
