@@ -101,12 +101,12 @@ func putLease(tx store.Tx, l cred.Lease, due time.Time) error {
 	return tx.Put(store.Record{Key: leaseKey(l), Rev: l.Rev, Due: due, Value: value})
 }
 
-// leasesIn returns the leases of a grant, oldest first.
+// leasesIn returns the leases of a grant, oldest first; beside an error, those that could be read.
 func leasesIn(tx store.Tx, id cred.GrantID) ([]cred.Lease, error) {
 	var out []cred.Lease
 	for l, err := range leasesOf(tx, id) {
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		out = append(out, l)
 	}

@@ -340,7 +340,7 @@ func TestHTTP2FromEndToEnd(t *testing.T) {
 			if res.ProtoMajor != 2 {
 				t.Errorf("spoken: %s", res.Proto)
 			}
-			for _, word := range []string{"one", "two"} {
+			for _, word := range []string{"{\"n\":1}\n", "{\"n\":2}\n"} {
 				_, _ = io.WriteString(feed, word)
 				got := make([]byte, len(word))
 				if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != word {

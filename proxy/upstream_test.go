@@ -91,7 +91,7 @@ func TestUpstreamThatHangs(t *testing.T) {
 	hang := func(flush bool) http.HandlerFunc {
 		return func(w http.ResponseWriter, q *http.Request) {
 			if flush {
-				_, _ = io.WriteString(w, "some")
+				_, _ = io.WriteString(w, "some\n")
 				_ = http.NewResponseController(w).Flush()
 			}
 			<-q.Context().Done() // the proxy must hang up
@@ -106,7 +106,7 @@ func TestUpstreamThatHangs(t *testing.T) {
 	})
 	t.Run("within its answer", func(t *testing.T) {
 		r := newRig(t, setup{upstream: hang(true), options: HTTPOptions{IdleTimeout: 20 * time.Millisecond}})
-		if b, err := io.ReadAll(r.get("/api/x").Body); err == nil || string(b) != "some" {
+		if b, err := io.ReadAll(r.get("/api/x").Body); err == nil || string(b) != "some\n" {
 			t.Errorf("got %q, %v", b, err)
 		}
 		if e := r.log.await(t, audit.UseEnd, 1); e.Use.Ended != EndedUpstreamError || e.Use.Rule != "upstream_silent" {

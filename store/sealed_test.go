@@ -200,7 +200,7 @@ func TestSealingKeyFile(t *testing.T) {
 	}
 	before, _ := os.ReadFile(path)
 	_, err = store.WriteSealingKey(path)
-	wantError(t, err, cred.Invalid, "SEALING_KEY")
+	wantError(t, err, cred.Invalid, "KEY_FILE")
 	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
 		t.Error("the file was overwritten")
 	}
@@ -217,7 +217,7 @@ func TestSealingKeyRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := store.ReadSealingKey(path)
-		wantError(t, err, cred.Invalid, "SEALING_KEY")
+		wantError(t, err, cred.Invalid, "KEY_FILE")
 		if want := "chmod 600 " + path; !strings.Contains(cred.PublicText(err), want) {
 			t.Errorf("mode %o: %q does not say %q", mode, cred.PublicText(err), want)
 		}
@@ -234,12 +234,14 @@ func TestSealingKeyRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{empty, text, dir, filepath.Join(dir, "missing")} {
+	for _, name := range []string{empty, dir, filepath.Join(dir, "missing")} {
 		_, err := store.ReadSealingKey(name)
-		wantError(t, err, cred.Invalid, "SEALING_KEY")
+		wantError(t, err, cred.Invalid, "KEY_FILE")
 	}
-	_, err := store.WriteSealingKey(filepath.Join(dir, "missing", "seal.key"))
+	_, err := store.ReadSealingKey(text)
 	wantError(t, err, cred.Invalid, "SEALING_KEY")
+	_, err = store.WriteSealingKey(filepath.Join(dir, "missing", "seal.key"))
+	wantError(t, err, cred.Invalid, "KEY_FILE")
 }
 
 // TestSealingKeyOfAnotherUser needs root to give a file away.
@@ -255,7 +257,7 @@ func TestSealingKeyOfAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := store.ReadSealingKey(path)
-	wantError(t, err, cred.Invalid, "SEALING_KEY")
+	wantError(t, err, cred.Invalid, "KEY_FILE")
 	if !strings.Contains(cred.PublicText(err), "chown") {
 		t.Errorf("%q does not say what to do", cred.PublicText(err))
 	}

@@ -3,13 +3,8 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"slices"
-	"syscall"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
@@ -17,10 +12,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/keyfile"
 )
-
-// maxKeyFile bounds a sealing key's file, in bytes.
-const maxKeyFile = 1 << 20
 
 // SealingKey encrypts what a Sealed store writes, with XAES-256-GCM: its nonces of 192 random bits
 // never run out, where AES-GCM's 96 last for 2^32 writes. It is a Tink keyset: it encrypts with its
@@ -59,17 +52,12 @@ func WriteSealingKey(path string) (*SealingKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, os.ErrExist) {
-		return nil, keyFileError(err, "%s exists already and is left alone, since losing a sealing key loses what it sealed; "+
-			"use it, or choose another name", path)
+	var text bytes.Buffer
+	if err := insecurecleartextkeyset.Write(k.handle, keyset.NewJSONWriter(&text)); err != nil {
+		return nil, cred.Errorf(cred.Internal, "store.key", "", "encode: %w", err)
 	}
-	if err != nil {
-		return nil, keyFileError(err, "%s can't be made; check that its directory exists and that daypass may write there", path)
-	}
-	err = errors.Join(insecurecleartextkeyset.Write(k.handle, keyset.NewJSONWriter(f)), f.Sync(), f.Close(), syncDir(path))
-	if err != nil {
-		return nil, keyFileError(err, "the sealing key could not be written to %s; remove the file and try again", path)
+	if err := keyfile.Create(path, cred.NewSecret(text.Bytes())); err != nil {
+		return nil, err
 	}
 	return k, nil
 }
@@ -77,62 +65,20 @@ func WriteSealingKey(path string) (*SealingKey, error) {
 // ReadSealingKey reads a key from a file. It refuses, with an Invalid error, a file that others than
 // its owner may read or write, and one that neither root nor this process's user owns.
 func ReadSealingKey(path string) (*SealingKey, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe in its place must not hang us
+	text, err := keyfile.Read(path)
 	if err != nil {
-		return nil, keyFileError(err, "the sealing key %s can't be opened; check that it exists and that daypass may read it", path)
-	}
-	defer func() { _ = f.Close() }()
-	if err := checkKeyFile(f, path); err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return nil, keyFileError(err, "the sealing key %s can't be read", path)
-	}
-	h, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(text)))
+	h, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(text.Reveal())))
 	if err == nil {
 		var k *SealingKey
 		if k, err = sealingKey(h); err == nil {
 			return k, nil
 		}
 	}
-	return nil, keyFileError(err, "%s is not a sealing key; restore it from a backup", path)
-}
-
-// checkKeyFile looks at the opened file, which can't be exchanged any more.
-func checkKeyFile(f *os.File, path string) error {
-	info, err := f.Stat()
-	if err != nil {
-		return keyFileError(err, "the sealing key %s can't be examined", path)
-	}
-	if !info.Mode().IsRegular() {
-		return keyFileError(nil, "the sealing key %s is not a regular file", path)
-	}
-	if wide := info.Mode().Perm() &^ 0o600; wide != 0 {
-		return keyFileError(nil, "the sealing key %s has mode %04o and others may use it; run: chmod 600 %s",
-			path, info.Mode().Perm(), path)
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || !ownerAllowed(stat.Uid, os.Geteuid()) {
-		return keyFileError(nil, "the sealing key %s belongs neither to root nor to the user that daypass runs as; "+
-			"chown it to that user and run: chmod 600 %s", path, path)
-	}
-	return nil
-}
-
-func ownerAllowed(owner uint32, self int) bool { return owner == 0 || int(owner) == self }
-
-func syncDir(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-func keyFileError(cause error, format string, args ...any) error {
-	return &cred.Error{
-		Kind: cred.Invalid, Op: "store.key", Reason: "SEALING_KEY", Public: fmt.Sprintf(format, args...), Err: cause,
+	return nil, &cred.Error{
+		Kind: cred.Invalid, Op: "store.key", Reason: "SEALING_KEY", Err: err,
+		Public: path + " is not a sealing key; restore it from a backup",
 	}
 }
 

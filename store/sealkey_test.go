@@ -62,15 +62,3 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("%d different places of 12", len(seen))
 	}
 }
-
-func TestOwnerAllowed(t *testing.T) {
-	for _, test := range []struct {
-		owner uint32
-		self  int
-		want  bool
-	}{{0, 0, true}, {0, 1000, true}, {1000, 1000, true}, {1000, 0, false}, {1000, 1001, false}} {
-		if got := ownerAllowed(test.owner, test.self); got != test.want {
-			t.Errorf("owner %d, self %d: %v", test.owner, test.self, got)
-		}
-	}
-}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +35,7 @@ type driver func(s *settings, keys *token.KeyRing) (issuer.Issuer, error)
 func (s *settings) readDriver(section config.Issuer) (driver, strictyaml.Problems) {
 	switch section.Driver {
 	case vaultDriver:
-		var v vaultSection
+		v := vaultSection{name: section.Name}
 		problems := section.Decode(&v)
 		return v.open, append(problems, v.problems(section.Section)...)
 	case staticDriver:
@@ -118,6 +120,8 @@ type vaultSection struct {
 	TokenRole string `yaml:"token_role"`
 	// How long one request may take. The default is 10s.
 	Timeout time.Duration `yaml:"timeout"`
+
+	name string // of the issuer
 }
 
 type vaultAuth struct {
@@ -164,6 +168,7 @@ func (v *vaultSection) problems(at *strictyaml.Node) strictyaml.Problems {
 func (v *vaultSection) open(s *settings, keys *token.KeyRing) (issuer.Issuer, error) {
 	c := vault.Config{
 		Address: v.Address, Namespace: v.Namespace, CAFile: s.path(v.CAFile), TokenRole: v.TokenRole, Timeout: v.Timeout,
+		Paths: s.pathsOf(v.name),
 	}
 	switch {
 	case v.Auth.JWT != nil:
@@ -177,6 +182,29 @@ func (v *vaultSection) open(s *settings, keys *token.KeyRing) (issuer.Issuer, er
 		return nil, errors.New("no way to sign in is configured")
 	}
 	return vault.New(c)
+}
+
+// pathsOf lists what targets read from an issuer.
+func (s *settings) pathsOf(issuer string) []string {
+	var paths []string
+	for _, t := range s.config.Targets {
+		if t.Credential.Issuer == issuer && !slices.Contains(paths, t.Credential.Path) {
+			paths = append(paths, t.Credential.Path)
+		}
+	}
+	return paths
+}
+
+// checkIssuers lets each issuer that can look at its own rights do so, and tells the operator what is
+// missing. A source that does not answer at the start may answer later, so none of it is fatal.
+func checkIssuers(ctx context.Context, logger *slog.Logger, issuers map[string]issuer.Issuer) {
+	for name, i := range issuers {
+		if c, ok := i.(interface{ Check(context.Context) error }); ok {
+			if err := c.Check(ctx); err != nil && ctx.Err() == nil {
+				logger.Warn("an issuer is not ready", "issuer", name, "problem", cred.PublicText(err), "error", err)
+			}
+		}
+	}
 }
 
 // idTokenLife is how long the broker's own ID token lasts: it is used at once.

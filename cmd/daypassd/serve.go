@@ -23,6 +23,7 @@ import (
 	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/rpc"
 	"github.com/daypass-io/daypass/internal/keyfile"
+	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
 	"github.com/daypass-io/daypass/store/bolt"
 )
@@ -38,7 +39,7 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 		return err
 	}
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	b, closeAll, err := open(ctx, s, logger)
+	b, issuers, closeAll, err := open(ctx, s, logger)
 	if err != nil {
 		return err
 	}
@@ -62,15 +63,17 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 	if ready != nil {
 		ready(listener.Addr().String())
 	}
-	return runAll(ctx, logger, b, server, listener)
+	return runAll(ctx, logger, b, issuers, server, listener)
 }
 
 // runAll serves and sweeps until ctx ends, then finishes what runs.
-func runAll(ctx context.Context, logger *slog.Logger, b *broker.Broker, server *rpc.Server, l net.Listener) error {
+func runAll(ctx context.Context, logger *slog.Logger, b *broker.Broker, issuers map[string]issuer.Issuer, server *rpc.Server, l net.Listener) error {
 	sweepCtx, stopSweep := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSweep()
 	var sweep errgroup.Group
 	sweep.Go(func() error { return b.Run(sweepCtx) })
+	// Vault may fetch our keys to check who we are, so this comes when we serve.
+	sweep.Go(func() error { checkIssuers(sweepCtx, logger, issuers); return nil })
 
 	serving, ended := errgroup.WithContext(ctx)
 	serving.Go(func() error { return server.Serve(l) })
@@ -89,41 +92,41 @@ func runAll(ctx context.Context, logger *slog.Logger, b *broker.Broker, server *
 	return errors.Join(err, sweep.Wait())
 }
 
-// open opens the store and makes the broker. What is returned last closes all of it.
-func open(ctx context.Context, s *settings, logger *slog.Logger) (*broker.Broker, func(), error) {
+// open opens the store and makes the broker and its issuers. What is returned last closes all of it.
+func open(ctx context.Context, s *settings, logger *slog.Logger) (*broker.Broker, map[string]issuer.Issuer, func(), error) {
 	c := s.config
 	sealing, err := store.ReadSealingKey(c.Store.SealingKey)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(c.Store.Path), 0o700); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	raw, err := bolt.Open(c.Store.Path, s.signer, bolt.Options{})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	b, closeIssuers, err := assemble(ctx, s, raw, sealing, logger)
+	b, issuers, closeIssuers, err := assemble(ctx, s, raw, sealing, logger)
 	if err != nil {
-		return nil, nil, errors.Join(err, raw.Close())
+		return nil, nil, nil, errors.Join(err, raw.Close())
 	}
-	return b, func() { closeIssuers(); _ = raw.Close() }, nil
+	return b, issuers, func() { closeIssuers(); _ = raw.Close() }, nil
 }
 
-func assemble(ctx context.Context, s *settings, raw *bolt.Store, sealing *store.SealingKey, logger *slog.Logger) (*broker.Broker, func(), error) {
+func assemble(ctx context.Context, s *settings, raw *bolt.Store, sealing *store.SealingKey, logger *slog.Logger) (*broker.Broker, map[string]issuer.Issuer, func(), error) {
 	c := s.config
 	sealed := store.Sealed(raw, sealing)
 	who, err := identity.New(c.Providers(), time.Now)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	keys, err := broker.OpenKeys(ctx, sealed, c.Tokens.Algorithm, time.Now())
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	issuers, closeIssuers, err := s.openIssuers(keys)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	b, err := broker.New(ctx, broker.Config{
 		URL: c.Server.URL, Store: sealed, Log: raw.Log(), Identity: who, Policy: c.Policy, Keys: keys,
@@ -131,9 +134,9 @@ func assemble(ctx context.Context, s *settings, raw *bolt.Store, sealing *store.
 	})
 	if err != nil {
 		closeIssuers()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return b, closeIssuers, nil
+	return b, issuers, closeIssuers, nil
 }
 
 func mayRedeem(c *config.Config) func(proxy, target string) bool {

@@ -105,3 +105,24 @@ func BenchmarkHostile(b *testing.B) {
 		b.Run(part, func(b *testing.B) { benchmark(b, []byte(rep(part, benchSize))) })
 	}
 }
+
+// BenchmarkSSE measures an event stream of prose in deltas of a word.
+func BenchmarkSSE(b *testing.B) {
+	f := flavours()[0]
+	var stream bytes.Buffer
+	for word := range bytes.FieldsSeq(prose()[:1<<20]) {
+		stream.WriteString(f.delta(string(word) + " "))
+	}
+	m := compile(b, Secrets, PII).Masker(cred.SecretString("correct horse battery staple"))
+	b.SetBytes(int64(stream.Len()))
+	b.ReportAllocs()
+	for b.Loop() {
+		s := m.SSE(io.Discard)
+		for rest := stream.Bytes(); len(rest) > 0; {
+			n := min(4<<10, len(rest))
+			_, _ = s.Write(rest[:n])
+			rest = rest[n:]
+		}
+		_ = s.Close()
+	}
+}

@@ -16,7 +16,7 @@
 //     that ends one, and where that never comes, to the end of the text.
 //   - Finds that overlap are one masked place, named by the find that starts first; a known secret
 //     comes before a detector, and detectors in the order of Names.
-//   - Valid JSON stays valid: a find that begins right behind a backslash takes the backslash with it.
+//   - Valid JSON stays valid: a find that begins inside a JSON escape takes all of the escape with it.
 //   - Hostile text costs time in proportion to its length.
 //
 // # Known secrets

@@ -76,7 +76,7 @@ func (e *engine) passed() int { return e.base + max(e.sent, e.covered) }
 func (e *engine) step() {
 	e.growTails()
 	e.look()
-	frontier := e.m.lookback.frontier(e.v.buf, e.scan)
+	frontier := e.v.escapeStart(e.m.lookback.frontier(e.v.buf, e.scan))
 	if e.v.eof {
 		frontier = len(e.v.buf)
 	}
@@ -132,14 +132,12 @@ func (e *engine) lookAt(i int, hits uint64) bool {
 	return true
 }
 
-// commit takes a match. One that begins in a JSON escape takes the escape's backslash with it: a
-// backslash before the replacement would be an escape that does not exist.
+// commit takes a match. One that begins in a JSON escape takes what of the escape is before it with
+// it: a backslash before the replacement would be an escape that does not exist.
 func (e *engine) commit(f finding) {
 	s := span{start: f.start, end: f.end, rank: f.rank}
 	e.after[s.rank] = max(e.after[s.rank], s.end)
-	if e.v.escaped(s.start) {
-		s.start--
-	}
+	s.start = e.v.escapeStart(s.start)
 	if f.grow != nil {
 		s.tail = &tail{grow: f.grow, rank: f.rank, pos: f.end, end: f.end}
 		e.tails = append(e.tails, s.tail)

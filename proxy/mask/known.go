@@ -20,6 +20,7 @@ const (
 type knownForms struct {
 	forms []form
 	first [256][]*form
+	short bool // a form is shorter than the sieve is wide, as no find of a detector is
 }
 
 func newKnownForms(secrets []cred.Secret) *knownForms {
@@ -38,6 +39,7 @@ func newKnownForms(secrets []cred.Secret) *knownForms {
 	}
 	for i := range k.forms {
 		f := &k.forms[i]
+		k.short = k.short || len(f.elems) < sieveWidth
 		for c := range 256 {
 			if f.accepts(0, byte(c)) {
 				k.first[c] = append(k.first[c], f)
@@ -120,10 +122,22 @@ func (k *knownForms) siftEscaped(s *sieve, f *form, bit uint) {
 		}
 		s.addSet(own, at+1, behindEscape(f, at))
 		s.addElem(f, own, at+1, at)
-		for behind := at + 2; behind < sieveWidth; behind++ {
-			s.addAny(own, behind)
+		if at+2 < sieveWidth {
+			s.siftBehind(f, own, at)
 		}
 	}
+}
+
+// siftBehind adds what stands two bytes behind the start of an escape of element k: more of the escape,
+// the next element or another escape; anything where the form may have ended before.
+func (s *sieve) siftBehind(f *form, bit uint, k int) {
+	if k+1 == len(f.elems) {
+		s.addAny(bit, k+2)
+		return
+	}
+	s.addSet(bit, k+2, `0-9A-Fa-f%\unrtx/"'`+"\r\n")
+	s.addElem(f, bit, k+2, k)
+	s.addElem(f, bit, k+2, k+1)
 }
 
 // behindEscape is the set of what stands behind the first byte of an escape of element k.
@@ -137,7 +151,7 @@ func behindEscape(f *form, k int) string {
 	return in
 }
 
-// siftByte lets byte at of the sieve be what element elem of the form accepts.
+// addElem lets byte at of bit's anchor be what element elem of the form accepts.
 func (s *sieve) addElem(f *form, bit uint, at, elem int) {
 	for c := range 256 {
 		if f.accepts(elem, byte(c)) {

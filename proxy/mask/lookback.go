@@ -23,8 +23,7 @@ func newLookback(enabled []*detector) *lookback {
 	return l
 }
 
-// frontier returns the first place where a match may begin whose anchor is at i or later. A match
-// that begins behind a backslash takes that with it, see Writer.commit.
+// frontier returns the first place where a match may begin whose anchor is at i or later.
 func (l *lookback) frontier(b []byte, i int) int {
 	end := i
 	for stop := max(0, i-l.max); i > stop && l.in[b[i-1]]; {
@@ -32,9 +31,6 @@ func (l *lookback) frontier(b []byte, i int) int {
 	}
 	for i < end && !alnumClass.in[b[i]] { // a match begins with a letter or digit
 		i++
-	}
-	if i > 0 && b[i-1] == '\\' {
-		i--
 	}
 	return i
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -111,7 +112,7 @@ func (p *payload) object(n *node) error {
 		if err != nil {
 			return err
 		}
-		if err := p.value(n, unquote(raw)); err != nil {
+		if err := p.value(n, string(decoded(raw))); err != nil {
 			return err
 		}
 	}
@@ -145,7 +146,7 @@ func (p *payload) scalar(in *node, name string, kind leafKind) error {
 		return nil
 	}
 	if name == "type" && kind == leafAlone {
-		p.kind = unquote(raw)
+		p.kind = string(decoded(raw))
 	}
 	for i, id := range scopeNames {
 		if name == id {
@@ -166,10 +167,14 @@ func (p *payload) leaf(in *node, name string, kind leafKind) ([]byte, error) {
 	return raw, nil
 }
 
-// unquote decodes a JSON string that a decoder has read. Bytes that are no UTF-8 are replaced.
-func unquote(literal []byte) string {
+// decoded returns what a JSON string that a decoder has read stands for. Bytes that are no UTF-8 are
+// replaced. It may share memory with the literal.
+func decoded(literal []byte) []byte {
+	if bytes.IndexByte(literal, '\\') < 0 && utf8.Valid(literal) {
+		return literal[1 : len(literal)-1]
+	}
 	b, _ := jsontext.AppendUnquote(nil, literal)
-	return string(b)
+	return b
 }
 
 // labels are members that stand in deltas beside the text, and are whole.

@@ -114,7 +114,7 @@ func (e *event) fill(m *Masker, data []byte, p *payload, t tally) []byte {
 			out = append(out, literal...)
 		case leafText:
 			out = append(out, e.hole)
-			e.segs = append(e.segs, &segment{event: e, text: []byte(unquote(literal)), literal: literal})
+			e.segs = append(e.segs, &segment{event: e, text: decoded(literal), literal: literal})
 		default:
 			masked, changed := m.leaf(literal, l.kind, t)
 			out = append(out, masked...)
@@ -128,7 +128,10 @@ func (e *event) fill(m *Masker, data []byte, p *payload, t tally) []byte {
 func (m *Masker) leaf(literal []byte, kind leafKind, t tally) (masked []byte, changed bool) {
 	value := literal
 	if kind == leafAlone {
-		value = []byte(unquote(literal))
+		value = decoded(literal)
+	}
+	if m.clean(value) {
+		return literal, false
 	}
 	before := t.sum()
 	out := m.whole(nil, value, t)

@@ -108,6 +108,22 @@ func (v *view) escaped(i int) bool {
 	return odd
 }
 
+// escapeStart returns where the JSON escape begins that the byte at i would be in, else i.
+func (v *view) escapeStart(i int) int {
+	if v.escaped(i) {
+		return i - 1
+	}
+	for u := i - 1; u > 0 && u >= i-4; u-- {
+		if v.buf[u] == 'u' && v.escaped(u) {
+			return u - 1
+		}
+		if !hexClass.in[v.buf[u]] {
+			break
+		}
+	}
+	return i
+}
+
 // lookbehind is how many bytes that were passed on already wordStart may look at.
 const lookbehind = 8
 

@@ -1,0 +1,171 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"slices"
+
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/store"
+)
+
+// events returns the whole log, verified.
+func (w *world) events() []audit.Event {
+	w.t.Helper()
+	ctx := context.Background()
+	var file bytes.Buffer
+	x, err := audit.NewExporter(&file, audit.FormatJSONL)
+	w.must(err)
+	cp, err := w.disk.Log().Checkpoint(ctx)
+	w.must(err)
+	var out []audit.Event
+	for e, err := range w.disk.Log().Entries(ctx, 0, cp.Size) {
+		w.must(err)
+		w.must(x.Write(e))
+		_, event, err := audit.Parse(e.Canonical)
+		w.must(err)
+		out = append(out, event)
+	}
+	w.must(x.Close(audit.Trailer{Note: cp.Note, VerifierKey: w.disk.Log().VerifierKey()}))
+	if _, err := audit.Verify(&file, audit.VerifyOptions{VerifierKey: w.signer.VerifierKey()}); err != nil {
+		w.t.Fatalf("the log does not verify: %v", err)
+	}
+	return out
+}
+
+// eventsOf returns the events of some kinds.
+func (w *world) eventsOf(kinds ...audit.Kind) []audit.Event {
+	w.t.Helper()
+	return slices.DeleteFunc(w.events(), func(e audit.Event) bool { return !slices.Contains(kinds, e.Kind) })
+}
+
+// lastOf returns the last event, which must be of a kind.
+func (w *world) lastOf(kind audit.Kind) audit.Event {
+	w.t.Helper()
+	all := w.events()
+	last := all[len(all)-1]
+	if last.Kind != kind {
+		w.t.Fatalf("the last entry is %s, want %s", last.Kind, kind)
+	}
+	return last
+}
+
+// From which states an entry may lead to its own.
+var (
+	grantSteps = map[audit.Kind]struct {
+		to   cred.GrantState
+		from []cred.GrantState
+	}{
+		audit.ExchangeGranted: {cred.GrantActive, []cred.GrantState{""}},
+		audit.GrantRevoked:    {cred.GrantRevoked, []cred.GrantState{cred.GrantActive}},
+		audit.GrantExpired:    {cred.GrantExpired, []cred.GrantState{cred.GrantActive}},
+	}
+	leaseSteps = map[audit.Kind]struct {
+		to   cred.LeaseState
+		from []cred.LeaseState
+	}{
+		audit.LeaseIntent:   {cred.LeaseIntent, []cred.LeaseState{""}},
+		audit.LeaseIssued:   {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIntent}},
+		audit.LeaseFailed:   {cred.LeaseFailed, []cred.LeaseState{cred.LeaseIntent}},
+		audit.LeaseRevoking: {cred.LeaseRevoking, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued}},
+		audit.LeaseUnknown:  {cred.LeaseUnknown, []cred.LeaseState{cred.LeaseIntent, cred.LeaseRevoking}},
+		audit.LeaseRevoked:  {cred.LeaseRevoked, []cred.LeaseState{cred.LeaseRevoking}},
+		audit.LeaseExpired:  {cred.LeaseExpired, []cred.LeaseState{cred.LeaseIssued, cred.LeaseUnknown, cred.LeaseRevoking}},
+	}
+)
+
+// replay holds the log against the records: each change has its entry, in order, and no other.
+func (w *world) replay() (map[cred.GrantID]cred.Grant, map[cred.LeaseID]cred.Lease) {
+	w.t.Helper()
+	grants, leases := map[cred.GrantID]cred.GrantState{}, map[cred.LeaseID]cred.LeaseState{}
+	for i, e := range w.events() {
+		if step, ok := grantSteps[e.Kind]; ok {
+			if !slices.Contains(step.from, grants[e.Grant]) {
+				w.t.Fatalf("entry %d: %s of a grant that is %q", i, e.Kind, grants[e.Grant])
+			}
+			grants[e.Grant] = step.to
+		}
+		if step, ok := leaseSteps[e.Kind]; ok {
+			id := e.Lease.ID
+			if !slices.Contains(step.from, leases[id]) || e.Lease.State != string(step.to) {
+				w.t.Fatalf("entry %d: %s, state %s, of a lease that was %q", i, e.Kind, e.Lease.State, leases[id])
+			}
+			if e.Kind == audit.LeaseIntent && grants[e.Grant] != cred.GrantActive {
+				w.t.Fatalf("entry %d: an intent under a grant that is %q", i, grants[e.Grant])
+			}
+			leases[id] = step.to
+		}
+	}
+	return w.records(grants, leases)
+}
+
+func (w *world) records(grants map[cred.GrantID]cred.GrantState, leases map[cred.LeaseID]cred.LeaseState) (map[cred.GrantID]cred.Grant, map[cred.LeaseID]cred.Lease) {
+	w.t.Helper()
+	gs, ls := map[cred.GrantID]cred.Grant{}, map[cred.LeaseID]cred.Lease{}
+	w.must(w.sealed.View(context.Background(), func(tx store.Tx) error {
+		for r, err := range tx.Scan(store.Query{Table: store.Grants}) {
+			w.must(err)
+			g, err := decodeGrant(r)
+			w.must(err)
+			gs[g.ID] = g
+			if g.State() != grants[g.ID] {
+				w.t.Errorf("grant %s is %s, and its last entry says %q", g.ID, g.State(), grants[g.ID])
+			}
+		}
+		for r, err := range tx.Scan(store.Query{Table: store.Leases}) {
+			w.must(err)
+			l, err := decodeLease(r)
+			w.must(err)
+			ls[l.ID] = l
+			if l.State() != leases[l.ID] {
+				w.t.Errorf("lease %s is %s, and its last entry says %q", l.ID, l.State(), leases[l.ID])
+			}
+			if l.Final() != r.Due.IsZero() && !(l.State() == cred.LeaseIssued && !l.Revocable || l.State() == cred.LeaseUnknown) {
+				w.t.Errorf("lease %s is %s and due %v", l.ID, l.State(), r.Due)
+			}
+		}
+		return nil
+	}))
+	if len(gs) != len(grants) || len(ls) != len(leases) {
+		w.t.Errorf("the log tells of %d grants and %d leases, the store holds %d and %d", len(grants), len(leases), len(gs), len(ls))
+	}
+	return gs, ls
+}
+
+// check holds the invariant: whatever lives at a source belongs to a lease that the store knows and
+// that is not final.
+func (w *world) check() {
+	w.t.Helper()
+	_, leases := w.replay()
+	for name, s := range w.sources {
+		for id, m := range s.live() {
+			l, known := leases[id]
+			switch {
+			case !known:
+				w.t.Errorf("a credential of lease %s lives at %s and the store does not know it", id, name)
+			case l.Final():
+				w.t.Errorf("a credential lives at %s and its lease is %s", name, l.State())
+			case l.Grant != m.grant:
+				w.t.Errorf("the lease of a credential at %s is of another grant", name)
+			}
+		}
+	}
+	w.checkHolders(leases)
+}
+
+// checkHolders wants at most one lease that can be spent and revoked for each redeemer of a grant.
+func (w *world) checkHolders(leases map[cred.LeaseID]cred.Lease) {
+	w.t.Helper()
+	issued := map[string]cred.LeaseID{}
+	for id, l := range leases {
+		if l.State() != cred.LeaseIssued || !l.Revocable {
+			continue
+		}
+		key := string(l.Grant) + " " + l.Redeemer
+		if other, twice := issued[key]; twice {
+			w.t.Errorf("%s has two leases of one grant: %s and %s", l.Redeemer, other, id)
+		}
+		issued[key] = id
+	}
+}
