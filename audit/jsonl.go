@@ -99,7 +99,7 @@ func (f *jsonlForm) entry(w *bufio.Writer, x Exported) error {
 	if !f.filtered {
 		f.tree.add(leaf)
 	}
-	b := append(f.scratch[:0], entryStart...)
+	b := append(f.scratch[:0], entryStart...) //nolint:gocritic // the scratch space is put back below
 	b = append(base64.StdEncoding.AppendEncode(b, leaf[:]), '"')
 	for i, h := range x.Proof {
 		if i == 0 {

@@ -123,11 +123,10 @@ func normalList(list []any, depth int) (any, error) {
 func normalNumber(text string) (any, error) {
 	const exact = 1 << 53
 	if !strings.ContainsAny(text, ".eE") {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n > exact || n < -exact {
-			return text, nil
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil && -exact <= n && n <= exact {
+			return float64(n), nil
 		}
-		return float64(n), nil
+		return text, nil
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil {

@@ -101,7 +101,7 @@ func dense(r *rand.Rand) string {
 		}
 		return string(b)
 	}
-	secret := ""
+	var secret string
 	switch r.IntN(5) {
 	case 0:
 		secret = "gh" + "p_" + random(36)

@@ -42,7 +42,10 @@ func (b *Broker) WatchRevocations(ctx context.Context, interval time.Duration, s
 			return nil
 		case r, ok := <-ch:
 			if !ok {
-				return &cred.Error{Kind: cred.Unavailable, Op: "watch", Public: "this watcher fell behind; connect again"}
+				return &cred.Error{
+					Kind: cred.Unavailable, Op: "watch", Reason: "WATCHER_TOO_SLOW",
+					Public: "this watcher fell behind; connect again",
+				}
 			}
 			err = send(r)
 		case <-tick.C:

@@ -313,3 +313,11 @@ func (w *world) file() string {
 	w.must(err)
 	return string(b)
 }
+
+// context is that of the test where there is one.
+func (w *world) context() context.Context {
+	if t, ok := w.t.(interface{ Context() context.Context }); ok {
+		return t.Context()
+	}
+	return context.Background()
+}

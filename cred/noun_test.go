@@ -127,8 +127,9 @@ func TestCredentialFingerprint(t *testing.T) {
 	if len(seen) != 6 {
 		t.Errorf("%d fingerprints of 6 credentials", len(seen))
 	}
+	first := pair("a", "b")
 	for range 50 {
-		if pair("a", "b") != pair("a", "b") {
+		if again := pair("a", "b"); again != first {
 			t.Fatal("the fingerprint follows the order of a map")
 		}
 	}

@@ -2,6 +2,6 @@ package issuer
 
 import "errors"
 
-// ErrNotIssued, wrapped in an error of Issue, says that nothing was made although the source could
+// ErrNotIssued says, wrapped in an error of Issue, that nothing was made although the source could
 // not be reached: the request never left.
 var ErrNotIssued = errors.New("the request never reached the source")

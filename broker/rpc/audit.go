@@ -53,12 +53,12 @@ func (s *auditService) Export(r *pb.ExportRequest, out grpc.ServerStreamingServe
 		for _, h := range e.Proof {
 			entry.Proof = append(entry.Proof, h[:])
 		}
-		return out.Send(&pb.ExportResponse{Part: &pb.ExportResponse_Entry{Entry: entry}})
+		return sent(out.Send(&pb.ExportResponse{Part: &pb.ExportResponse_Entry{Entry: entry}}))
 	})
 	if err != nil {
 		return err
 	}
-	return out.Send(&pb.ExportResponse{Part: &pb.ExportResponse_Checkpoint{Checkpoint: checkpointTo(trailer)}})
+	return sent(out.Send(&pb.ExportResponse{Part: &pb.ExportResponse_Checkpoint{Checkpoint: checkpointTo(trailer)}}))
 }
 
 // GetCheckpoint returns a signed checkpoint.

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"net"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -115,10 +116,7 @@ func (s *Server) identify(ctx context.Context, tok string, grantTokens bool) (ca
 	return caller{who: who}, err
 }
 
-// proxyScheme is the scheme of the URI that names a proxy in its certificate: daypass://proxy/NAME.
-const proxyScheme = "daypass"
-
-// proxyOf tells which proxy calls, by its verified client certificate.
+// proxyOf tells which proxy calls, by the URI daypass://proxy/NAME in its verified client certificate.
 func proxyOf(ctx context.Context) (cred.Principal, error) {
 	refused := &cred.Error{
 		Kind: cred.Unauthenticated, Op: "authenticate", Reason: "NO_PROXY_CERTIFICATE",
@@ -132,19 +130,27 @@ func proxyOf(ctx context.Context) (cred.Principal, error) {
 	if !ok || len(info.State.VerifiedChains) == 0 {
 		return cred.Principal{}, refused
 	}
-	name := proxyName(info.State.VerifiedChains[0][0].URIs)
+	leaf := info.State.VerifiedChains[0][0]
+	name := proxyName(leaf.URIs)
 	if name == "" {
 		return cred.Principal{}, refused
 	}
-	leaf := info.State.VerifiedChains[0][0]
 	return proxyPrincipal(name, leaf), nil
 }
 
+// proxyURI is the whole form of a proxy's URI: a name as configurations allow it and nothing else, so
+// no user, port, query or further path.
+var proxyURI = regexp.MustCompile(`\Adaypass://proxy/([A-Za-z0-9][A-Za-z0-9._-]{0,127})\z`)
+
+// proxyName returns the name in a certificate's one URI, or nothing.
 func proxyName(uris []*url.URL) string {
-	if len(uris) != 1 || uris[0].Scheme != proxyScheme || uris[0].Host != "proxy" {
+	if len(uris) != 1 {
 		return ""
 	}
-	return strings.TrimPrefix(uris[0].Path, "/")
+	if m := proxyURI.FindStringSubmatch(uris[0].String()); m != nil {
+		return m[1]
+	}
+	return ""
 }
 
 func proxyPrincipal(name string, leaf *x509.Certificate) cred.Principal {
@@ -182,7 +188,17 @@ func (s *Server) authStream(srv any, ss grpc.ServerStream, info *grpc.StreamServ
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if endless(info.FullMethod) {
+		defer context.AfterFunc(s.running, cancel)()
+	}
 	return next(srv, &identified{ss, ctx})
+}
+
+// endless tells the streams that have no end of their own, and so must end when the server does.
+func endless(method string) bool {
+	return allowList[method] == open || method == pb.ProxyService_WatchRevocations_FullMethodName
 }
 
 // identified is a stream whose context knows the caller.

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -14,9 +15,10 @@ import (
 type metrics struct {
 	calls   *prometheus.CounterVec
 	seconds *prometheus.HistogramVec
+	web     *prometheus.CounterVec
 }
 
-func newMetrics(r *prometheus.Registry) *metrics {
+func newMetrics(r *prometheus.Registry) (*metrics, error) {
 	m := &metrics{
 		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "daypass_grpc_calls_total", Help: "Calls answered, by method and gRPC code.",
@@ -25,9 +27,11 @@ func newMetrics(r *prometheus.Registry) *metrics {
 			Name: "daypass_grpc_call_seconds", Help: "How long calls took, in seconds, by method.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
 		}, []string{"method"}),
+		web: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "daypass_http_requests_total", Help: "HTTP requests answered, by endpoint and status.",
+		}, []string{"endpoint", "status"}),
 	}
-	r.MustRegister(m.calls, m.seconds)
-	return m
+	return m, errors.Join(r.Register(m.calls), r.Register(m.seconds), r.Register(m.web))
 }
 
 func (m *metrics) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {

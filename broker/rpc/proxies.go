@@ -10,14 +10,10 @@ import (
 	pb "github.com/daypass-io/daypass/proto/daypass/v1"
 )
 
-// heartbeat is how often a watcher hears from us at the least, so that it can tell silence from a
-// lost connection.
-const heartbeat = 2 * time.Second
-
 type proxyService struct {
 	pb.UnimplementedProxyServiceServer
-	broker *broker.Broker
-	ending <-chan struct{} // closed when the server shuts down: streams that never end must
+	broker    *broker.Broker
+	heartbeat time.Duration
 }
 
 // Redeem hands a credential to a proxy.
@@ -33,20 +29,12 @@ func (s *proxyService) Redeem(ctx context.Context, r *pb.RedeemRequest) (*pb.Red
 
 // WatchRevocations streams revocations.
 func (s *proxyService) WatchRevocations(_ *pb.WatchRevocationsRequest, out grpc.ServerStreamingServer[pb.WatchRevocationsResponse]) error {
-	ctx, cancel := context.WithCancel(out.Context())
-	defer cancel()
-	go func() {
-		select {
-		case <-s.ending:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
+	ctx := out.Context()
 	send := func(r broker.Revocation) error {
-		return out.Send(&pb.WatchRevocationsResponse{GrantId: string(r.Grant), ExpireTime: timeTo(r.NotAfter)})
+		return sent(out.Send(&pb.WatchRevocationsResponse{GrantId: string(r.Grant), ExpireTime: timeTo(r.NotAfter)}))
 	}
-	beat := func() error { return out.Send(&pb.WatchRevocationsResponse{Current: true}) }
-	return s.broker.WatchRevocations(ctx, heartbeat, send, beat, beat)
+	beat := func() error { return sent(out.Send(&pb.WatchRevocationsResponse{Current: true})) }
+	return s.broker.WatchRevocations(ctx, s.heartbeat, send, beat, beat)
 }
 
 // ShipUses copies a proxy's entries into the broker's log.

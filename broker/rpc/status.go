@@ -34,13 +34,14 @@ func toStatus(err error) error {
 	if err == nil {
 		return nil
 	}
-	if errors.Is(err, context.Canceled) {
-		return status.Error(codes.Canceled, "the caller went away")
-	}
-	if errors.Is(err, context.DeadlineExceeded) && cred.KindOf(err) == cred.Internal {
+	kind := cred.KindOf(err)
+	switch {
+	case kind != cred.Internal:
+	case errors.Is(err, context.Canceled):
+		return status.Error(codes.Canceled, "the caller went away, or the broker is stopping")
+	case errors.Is(err, context.DeadlineExceeded):
 		return status.Error(codes.DeadlineExceeded, "the deadline passed before this was done")
 	}
-	kind := cred.KindOf(err)
 	info := &errdetails.ErrorInfo{
 		Domain: errorDomain, Reason: strings.ToUpper(kind.String()), Metadata: map[string]string{"kind": kind.String()},
 	}
@@ -49,10 +50,10 @@ func toStatus(err error) error {
 			info.Reason = e.Reason
 		}
 		if e.Rule != "" {
-			info.Metadata["rule"] = e.Rule
+			info.Metadata["rule"] = strings.ToValidUTF8(e.Rule, "\uFFFD")
 		}
 		if e.Claim != "" {
-			info.Metadata["claim"] = e.Claim
+			info.Metadata["claim"] = strings.ToValidUTF8(e.Claim, "\uFFFD")
 		}
 	}
 	st := status.New(codeOf[kind], cred.PublicText(err))
@@ -60,4 +61,12 @@ func toStatus(err error) error {
 		st = detailed
 	}
 	return st.Err()
+}
+
+// sent says what it means that a message could not be sent: nobody is there to take it any more.
+func sent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.Join(context.Canceled, err)
 }

@@ -49,9 +49,7 @@ func (s *Server) check(req any) error {
 	public := "the request breaks the rules of its message"
 	if v, ok := errors.AsType[*protovalidate.ValidationError](err); ok && len(v.Violations) > 0 {
 		first := v.Violations[0].Proto
-		public = fmt.Sprintf("the field %s is not acceptable: %s", protovalidate.FieldPathString(first.GetField()), first.GetMessage())
+		public = fmt.Sprintf("the field %.128s is not acceptable: %s", protovalidate.FieldPathString(first.GetField()), first.GetMessage())
 	}
 	return &cred.Error{Kind: cred.Invalid, Op: "validate", Reason: "FIELD_INVALID", Public: public, Err: err}
 }
-
-func typeName(v any) string { return fmt.Sprintf("%T", v) }

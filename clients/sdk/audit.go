@@ -30,8 +30,11 @@ func (c *Client) Grant(ctx context.Context, id cred.GrantID) (*pb.GetGrantRespon
 }
 
 // Export calls each for every entry that matches, and returns the checkpoint that covers them. A
-// stream that ends without its checkpoint is an error: entries may be missing.
+// stream that does not end with its checkpoint is an error: entries may be missing. An error of each
+// ends the export and is returned as it is.
 func (c *Client) Export(ctx context.Context, r *pb.ExportRequest, each func(*pb.ExportedEntry) error) (*pb.Checkpoint, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // frees the stream where it is left early
 	ctx, err := c.authorize(ctx)
 	if err != nil {
 		return nil, err
@@ -40,21 +43,30 @@ func (c *Client) Export(ctx context.Context, r *pb.ExportRequest, each func(*pb.
 	if err != nil {
 		return nil, fromStatus("export", err)
 	}
+	var checkpoint *pb.Checkpoint
 	for {
 		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return nil, &cred.Error{Kind: cred.Unavailable, Op: "export", Public: "the export ended before its checkpoint; it is not complete"}
-		}
-		if err != nil {
+		switch {
+		case errors.Is(err, io.EOF) && checkpoint != nil:
+			return checkpoint, nil
+		case errors.Is(err, io.EOF):
+			return nil, brokenExport("the export ended before its checkpoint; it is not complete")
+		case err != nil:
 			return nil, fromStatus("export", err)
+		case checkpoint != nil || m.GetEntry() == nil && m.GetCheckpoint() == nil:
+			return nil, brokenExport("the export holds what this client does not know; it is not complete")
 		}
-		if cp := m.GetCheckpoint(); cp != nil {
-			return cp, nil
+		if checkpoint = m.GetCheckpoint(); checkpoint != nil {
+			continue
 		}
 		if err := each(m.GetEntry()); err != nil {
 			return nil, err
 		}
 	}
+}
+
+func brokenExport(public string) error {
+	return &cred.Error{Kind: cred.Unavailable, Op: "export", Reason: "EXPORT_INCOMPLETE", Public: public}
 }
 
 // Checkpoint returns a signed checkpoint of the log as it is now.

@@ -55,7 +55,7 @@ func (c *Client) Exchange(ctx context.Context, want cred.Request) (Granted, erro
 		Target: want.Target, Scopes: want.Scopes, Params: want.Params,
 		Reason: want.Reason, IdempotencyKey: want.IdempotencyKey,
 	}
-	if want.TTL > 0 {
+	if want.TTL != 0 {
 		req.Ttl = durationpb.New(want.TTL)
 	}
 	r, err := c.exchange.Exchange(ctx, req)
@@ -106,6 +106,9 @@ func (c *Client) authorize(ctx context.Context) (context.Context, error) {
 	tok, err := c.tokens(ctx)
 	if err != nil {
 		return ctx, err
+	}
+	if tok.IsZero() {
+		return ctx, &cred.Error{Kind: cred.Unauthenticated, Op: "authorize", Reason: "NO_TOKEN", Public: "there is no token to show to the broker; sign in, or name a file with an OIDC ID token"}
 	}
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+tok.RevealString()), nil
 }

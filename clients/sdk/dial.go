@@ -5,10 +5,13 @@ import (
 	"crypto/tls"
 	"net"
 	"net/url"
+	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/daypass-io/daypass/cred"
 )
@@ -22,15 +25,17 @@ func StaticToken(s cred.Secret) TokenSource {
 	return func(context.Context) (cred.Secret, error) { return s, nil }
 }
 
-// maxAnswerBytes bounds one message from the broker.
-const maxAnswerBytes = 16 << 20
+const (
+	maxAnswerBytes = 16 << 20         // one message from the broker
+	silence        = 30 * time.Second // after which a call asks whether the broker is still there
+)
 
 // dial connects to a broker's URL. https uses tlsConfig (nil: the system's roots) with TLS 1.3 at the
 // least; http is for a loopback address alone, since the call carries tokens.
-func dial(broker string, tlsConfig *tls.Config, options ...grpc.DialOption) (*grpc.ClientConn, error) {
+func dial(broker string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
 	u, err := url.Parse(broker)
-	if err != nil || u.Host == "" || u.Path != "" && u.Path != "/" {
-		return nil, cred.Errorf(cred.Invalid, "dial", "the broker's address must be a URL such as https://daypass.example.com:8443", "%q", broker)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || strings.ContainsAny(broker, "?#") {
+		return nil, &cred.Error{Kind: cred.Invalid, Op: "dial", Public: "the broker's address must be a URL of scheme and host alone, such as https://daypass.example.com:8443"}
 	}
 	var transport credentials.TransportCredentials
 	switch u.Scheme {
@@ -53,8 +58,11 @@ func dial(broker string, tlsConfig *tls.Config, options ...grpc.DialOption) (*gr
 	if u.Port() == "" {
 		host = net.JoinHostPort(u.Hostname(), map[string]string{"https": "443", "http": "80"}[u.Scheme])
 	}
-	options = append(options, grpc.WithTransportCredentials(transport),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)))
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(transport),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silence}),
+	}
 	conn, err := grpc.NewClient("passthrough:///"+host, options...)
 	if err != nil {
 		return nil, cred.Errorf(cred.Invalid, "dial", "the broker's address can't be used", "%w", err)

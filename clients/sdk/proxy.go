@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/daypass-io/daypass/cred"
 	pb "github.com/daypass-io/daypass/proto/daypass/v1"
@@ -20,7 +20,7 @@ type ProxyClient struct {
 
 // DialProxy returns a proxy's client; tlsConfig holds its client certificate.
 func DialProxy(broker string, tlsConfig *tls.Config) (*ProxyClient, error) {
-	conn, err := dial(broker, tlsConfig, grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second}))
+	conn, err := dial(broker, tlsConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -39,17 +39,20 @@ type Redeemed struct {
 }
 
 // Redeem turns a grant token into a credential. An answer that this version does not wholly
-// understand is refused: what it does not know might restrict it.
+// understand, at any depth, is refused: what it does not know might restrict it. So proxies are
+// updated before their broker is.
 func (c *ProxyClient) Redeem(ctx context.Context, grantToken cred.Secret) (Redeemed, error) {
 	r, err := c.proxy.Redeem(ctx, &pb.RedeemRequest{GrantToken: grantToken.RevealString()})
 	if err != nil {
 		return Redeemed{}, fromStatus("redeem", err)
 	}
-	if len(r.ProtoReflect().GetUnknown()) > 0 || len(r.GetTarget().ProtoReflect().GetUnknown()) > 0 {
-		return Redeemed{}, &cred.Error{
-			Kind: cred.Denied, Op: "redeem", Reason: "UNKNOWN_RESTRICTION",
-			Public: "the broker restricts this target in a way that this proxy is too old to know; update the proxy",
-		}
+	switch {
+	case hasUnknown(r.ProtoReflect()):
+		return Redeemed{}, tooOld("redeem", "the broker says something of this credential that this proxy is too old to know")
+	case r.GetCredential() == nil || r.GetGrant().GetId() == "" || r.GetGrant().GetExpireTime() == nil || r.GetTarget().GetName() == "":
+		return Redeemed{}, &cred.Error{Kind: cred.Unavailable, Op: "redeem", Reason: "ANSWER_INCOMPLETE", Public: "the broker's answer lacks a part that is needed"}
+	case !knownTypes[cred.CredentialType(r.GetCredential().GetType())]:
+		return Redeemed{}, tooOld("redeem", "the broker sent a type of credential that this proxy does not know")
 	}
 	target, err := targetFrom(r.GetTarget())
 	if err != nil {
@@ -61,29 +64,56 @@ func (c *ProxyClient) Redeem(ctx context.Context, grantToken cred.Secret) (Redee
 	}, nil
 }
 
+// knownTypes are the types of credential that this version knows how to spend, or how not to.
+var knownTypes = map[cred.CredentialType]bool{
+	cred.Bearer: true, cred.UserPassword: true, cred.AWS: true, cred.TLS: true, cred.SSHCertificate: true, cred.KV: true,
+}
+
+// tooOld refuses what this version does not know.
+func tooOld(op, public string) error {
+	return &cred.Error{Kind: cred.Denied, Op: op, Reason: "UNKNOWN_RESTRICTION", Public: public + "; update the proxy"}
+}
+
+// hasUnknown reports whether a message, or one within it, has a field that this version does not know.
+func hasUnknown(m protoreflect.Message) bool {
+	if len(m.GetUnknown()) > 0 {
+		return true
+	}
+	found := false
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		if f.Message() != nil && !f.IsList() && !f.IsMap() { // no list or map of ours holds messages
+			found = hasUnknown(v.Message())
+		}
+		return !found
+	})
+	return found
+}
+
 func targetFrom(t *pb.ProxyTarget) (cred.Target, error) {
 	kind := cred.InjectKind(t.GetInjectKind())
 	switch kind {
 	case "", cred.InjectBearer, cred.InjectBasic, cred.InjectHeader, cred.InjectQuery:
 	default:
-		return cred.Target{}, &cred.Error{
-			Kind: cred.Denied, Op: "redeem", Reason: "UNKNOWN_RESTRICTION",
-			Public: "the broker asks for a way of injection that this proxy does not know; update the proxy",
-		}
+		return cred.Target{}, tooOld("redeem", "the broker asks for a way of injection that this proxy does not know")
 	}
-	return cred.Target{
-		Name: t.GetName(), Deliver: cred.DeliverProxy,
-		HTTP: &cred.HTTPTarget{
+	out := cred.Target{Name: t.GetName(), Deliver: cred.DeliverProxy, Mask: cred.MaskSettings{Detectors: t.GetMaskDetectors()}}
+	if t.GetUpstream() != "" {
+		out.HTTP = &cred.HTTPTarget{
 			Upstream: t.GetUpstream(), AllowPrivate: t.GetAllowPrivate(),
 			Inject: cred.Injection{Kind: kind, Name: t.GetInjectName(), Prefix: t.GetInjectPrefix(), Field: t.GetInjectField()},
-		},
-		Mask: cred.MaskSettings{Detectors: t.GetMaskDetectors()},
-	}, nil
+		}
+	}
+	return out, nil
 }
 
-// WatchRevocations calls revoked for each revoked grant that would still live, past ones first, and
-// current each time the broker confirms that nothing is missing. It returns when the stream breaks.
+// WatchRevocations calls revoked for each revoked grant that would still live, past ones first, with
+// the instant until which it must be remembered (zero: always). It calls current once all past ones
+// were told, and again with each later message: what was revoked before then is known. It returns, with
+// an error, when the stream breaks or brings what this version does not know. Both functions are called
+// from one goroutine, in order.
 func (c *ProxyClient) WatchRevocations(ctx context.Context, revoked func(cred.GrantID, time.Time), current func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // frees the stream where it is left early
 	stream, err := c.proxy.WatchRevocations(ctx, &pb.WatchRevocationsRequest{})
 	if err != nil {
 		return fromStatus("watch", err)
@@ -94,13 +124,23 @@ func (c *ProxyClient) WatchRevocations(ctx context.Context, revoked func(cred.Gr
 		if err != nil {
 			return fromStatus("watch", err)
 		}
+		if hasUnknown(m.ProtoReflect()) {
+			return tooOld("watch", "the broker revokes in a way that this proxy is too old to know")
+		}
 		if m.GetGrantId() != "" {
-			revoked(cred.GrantID(m.GetGrantId()), m.GetExpireTime().AsTime())
+			revoked(cred.GrantID(m.GetGrantId()), endOf(m))
 		}
 		if synced = synced || m.GetCurrent(); synced {
 			current()
 		}
 	}
+}
+
+func endOf(m *pb.WatchRevocationsResponse) time.Time {
+	if m.GetExpireTime() == nil {
+		return time.Time{}
+	}
+	return m.GetExpireTime().AsTime()
 }
 
 // ShippedEntry is one entry of the proxy's own log.

@@ -55,7 +55,7 @@ func serve(ctx context.Context, c *config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", c.Listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,12 @@ func runAll(ctx context.Context, logger *slog.Logger, p *proxy.Proxy, front *pro
 	links.Go(func() error { ship(background, logger, log, broker); return nil })
 
 	serving, failed := errgroup.WithContext(ctx)
-	serving.Go(func() error { return front.Serve(l, listenTLS) })
+	serving.Go(func() error {
+		if err := front.Serve(l, listenTLS); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
 	serving.Go(func() error {
 		<-failed.Done()
 		logger.Info("stopping: finishing what runs; a second signal stops at once")

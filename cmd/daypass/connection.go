@@ -36,7 +36,7 @@ func (c *connection) client(cmd *cobra.Command) (*sdk.Client, error) {
 // clientAs connects with tokens from anywhere.
 func (c *connection) clientAs(tokens sdk.TokenSource) (*sdk.Client, error) {
 	if c.broker == "" {
-		return nil, cli.Hinted{Err: cli.Usagef("no broker is named"), Hint: "give --broker URL, or set DAYPASS_BROKER"}
+		return nil, cli.HintedError{Err: cli.Usagef("no broker is named"), Hint: "give --broker URL, or set DAYPASS_BROKER"}
 	}
 	tlsConfig, err := c.tls()
 	if err != nil {

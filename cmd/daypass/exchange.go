@@ -111,7 +111,7 @@ func exchangeJSON(w io.Writer, g sdk.Granted) error {
 }
 
 // awsNames are the variables that AWS's own tools read.
-var awsNames = map[string]string{
+var awsNames = map[string]string{ //nolint:gosec // G101: names of variables, no credentials
 	"access_key_id": "AWS_ACCESS_KEY_ID", "secret_access_key": "AWS_SECRET_ACCESS_KEY", "session_token": "AWS_SESSION_TOKEN",
 }
 

@@ -128,7 +128,7 @@ func (c *connection) revoker(cmd *cobra.Command, id cred.GrantID, tokenFile stri
 	if tokenFile == "" {
 		tok := os.Getenv("DAYPASS_TOKEN")
 		if tok == "" {
-			return nil, cli.Hinted{Err: cli.Usagef("no grant is named"), Hint: "name a grant, or give its token with --token-file or DAYPASS_TOKEN"}
+			return nil, cli.HintedError{Err: cli.Usagef("no grant is named"), Hint: "name a grant, or give its token with --token-file or DAYPASS_TOKEN"}
 		}
 		source = func(context.Context) (cred.Secret, error) { return cred.SecretString(tok), nil }
 	}

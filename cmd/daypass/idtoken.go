@@ -38,7 +38,7 @@ func (c *connection) idTokens(stdin io.Reader) sdk.TokenSource {
 		case os.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "":
 			return githubToken(ctx, c.tokenAudience())
 		}
-		return cred.Secret{}, cli.Hinted{
+		return cred.Secret{}, cli.HintedError{
 			Err:  errors.New("no ID token was found, so the broker can't tell who you are"),
 			Hint: "give --id-token-file, set DAYPASS_ID_TOKEN, or in GitHub Actions add 'permissions: id-token: write' to the job",
 		}
@@ -86,7 +86,7 @@ func githubToken(ctx context.Context, audience string) (cred.Secret, error) {
 	}
 	err = json.NewDecoder(io.LimitReader(resp.Body, maxTokenBytes)).Decode(&answer)
 	if resp.StatusCode != http.StatusOK || err != nil || answer.Value == "" {
-		return cred.Secret{}, cli.Hinted{
+		return cred.Secret{}, cli.HintedError{
 			Err:  fmt.Errorf("the job's token service gave no token (HTTP status %d)", resp.StatusCode),
 			Hint: "the job needs 'permissions: id-token: write'",
 		}

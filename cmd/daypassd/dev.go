@@ -50,9 +50,9 @@ func dev(ctx context.Context, dir string, stdout, stderr io.Writer) (err error) 
 		if dir, err = os.MkdirTemp("", "daypass-dev-"); err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }()
 	}
-	world, err := newDevWorld()
+	world, err := newDevWorld(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,21 +76,22 @@ type devWorld struct {
 	proxy    string
 }
 
-func newDevWorld() (*devWorld, error) {
+func newDevWorld(ctx context.Context) (*devWorld, error) {
 	keys, err := token.NewKeyRing(token.ES256, time.Now())
 	if err != nil {
 		return nil, err
 	}
 	w := &devWorld{keys: keys}
+	var listen net.ListenConfig
 	for _, addr := range []*string{&w.broker, &w.proxy} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := listen.Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
 		*addr = l.Addr().String()
 		defer l.Close()
 	}
-	w.listener, err = net.Listen("tcp", "127.0.0.1:0")
+	w.listener, err = listen.Listen(ctx, "tcp", "127.0.0.1:0")
 	return w, err
 }
 
@@ -170,7 +171,8 @@ func (w *devWorld) token(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "no token could be made for that subject", http.StatusBadRequest)
 		return
 	}
-	fmt.Fprintln(rw, tok.RevealString())
+	rw.Header().Set("Content-Type", "text/plain")
+	_, _ = io.WriteString(rw, tok.RevealString()+"\n") //nolint:gosec // G705: plain text, and a JWT of our own
 }
 
 // echo is an upstream as bad as it can be: it answers with the credential that it was sent.

@@ -54,7 +54,7 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", s.config.Server.Listen)
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.Server.Listen)
 	if err != nil {
 		return err
 	}

@@ -94,19 +94,19 @@ func report(name string, err error, stderr io.Writer) {
 	}
 }
 
-// Hinted is an error that knows the next step.
-type Hinted struct {
+// HintedError is an error that knows the next step.
+type HintedError struct {
 	Err  error
 	Hint string
 }
 
-func (e Hinted) Error() string { return e.Err.Error() }
+func (e HintedError) Error() string { return e.Err.Error() }
 
 // Unwrap returns the cause.
-func (e Hinted) Unwrap() error { return e.Err }
+func (e HintedError) Unwrap() error { return e.Err }
 
 func hintFor(name string, err error) string {
-	if h, ok := errors.AsType[Hinted](err); ok {
+	if h, ok := errors.AsType[HintedError](err); ok {
 		return h.Hint
 	}
 	if _, ok := errors.AsType[UsageError](err); ok {

@@ -39,7 +39,7 @@ func (p Problem) String() string {
 }
 
 // Problems are all that is wrong with a file. As an error it reads as one problem a line.
-type Problems []Problem
+type Problems []Problem //nolint:errname // it is a list first; Err makes it an error
 
 // Error returns the problems in the order of their places, one a line.
 func (ps Problems) Error() string {
