@@ -2,9 +2,7 @@ package broker
 
 import (
 	"context"
-	"fmt"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +30,7 @@ type source struct {
 	endless   bool // its credentials have no end of their own
 	stands    bool // they can't be ended early: Issue says so
 	unsure    bool // a reservation alone can't tell whether they can: Revoke answers Invalid
+	terse     bool // Issue does not repeat the handle that was reserved
 	lifeAfter time.Duration
 
 	mu       sync.Mutex
@@ -116,6 +115,9 @@ func (s *source) mint(spec issuer.Spec) (cred.Credential, cred.Lease, bool) {
 	}
 	if s.stands {
 		l.Handle, l.Note = "", "it stands"
+	}
+	if s.terse {
+		l.Handle = ""
 	}
 	s.made[handle] = minted{lease: spec.ID, grant: spec.Grant, notAfter: l.NotAfter}
 	c := cred.Credential{Type: cred.Bearer, Fields: map[string]cred.Secret{"token": cred.SecretString(secret)}, NotAfter: l.NotAfter}
@@ -250,16 +252,4 @@ func (p *process) run(fn func()) (lived bool) {
 	}()
 	<-done
 	return lived
-}
-
-// holds reports whether text has one of the source's secrets.
-func (s *source) findIn(where, text string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, secret := range s.secrets {
-		if strings.Contains(text, secret) {
-			return fmt.Errorf("%s holds %q", where, secret)
-		}
-	}
-	return nil
 }

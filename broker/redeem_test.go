@@ -33,7 +33,7 @@ func TestRedeem(t *testing.T) {
 			if l.Redeemer != redeemer || l.Fingerprint != r.Credential.Fingerprint() || !l.NotAfter.Equal(g.NotAfter) {
 				t.Errorf("the lease is %+v", l)
 			}
-			if _, lives := w.sources[map[string]string{"db": "vault", "api": "vault", "plain": "plain"}[target]].live()[l.ID]; !lives {
+			if _, lives := w.sources[sourceOf(target)].live()[l.ID]; !lives {
 				t.Error("the credential does not live")
 			}
 			kinds := w.eventsOf(audit.LeaseIntent, audit.LeaseIssued)
@@ -189,7 +189,7 @@ func TestRedeemAgain(t *testing.T) {
 		t.Run(target, func(t *testing.T) {
 			w := newWorld(t)
 			g, tok := w.grant(target)
-			source := w.sources[map[string]string{"db": "vault", "plain": "plain", "endless": "endless"}[target]]
+			source := w.sources[sourceOf(target)]
 			first, err := w.redeem(target, tok)
 			w.must(err)
 			source.during = func(issuer.Spec, bool) {
@@ -275,7 +275,7 @@ func TestRedeemDuringRedeem(t *testing.T) {
 	for _, target := range []string{"db", "plain"} {
 		w := newWorld(t)
 		_, tok := w.grant(target)
-		source := w.sources[map[string]string{"db": "vault", "plain": "plain"}[target]]
+		source := w.sources[sourceOf(target)]
 		inner := 0
 		source.during = func(issuer.Spec, bool) {
 			_, err := w.redeem(target, tok)
@@ -366,7 +366,7 @@ func TestIssuerFaults(t *testing.T) {
 	} {
 		w := newWorld(t)
 		g, tok := w.grant(test.target)
-		name := map[string]string{"db": "vault", "plain": "plain"}[test.target]
+		name := sourceOf(test.target)
 		w.sources[name].plan("issue", test.fault)
 		_, err := w.redeem(test.target, tok)
 		if err == nil || cred.KindOf(err) != test.kind {
@@ -411,7 +411,7 @@ func TestIssuerHangs(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := buildWorld(t, dir, time.Now)
 				g, tok := w.grant(target)
-				w.sources[map[string]string{"db": "vault", "plain": "plain"}[target]].plan("issue", hangs)
+				w.sources[sourceOf(target)].plan("issue", hangs)
 				began := time.Now()
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
@@ -508,7 +508,7 @@ func TestLateIssuer(t *testing.T) {
 	for target, want := range map[string]cred.LeaseState{"db": cred.LeaseRevoked, "plain": cred.LeaseUnknown} {
 		w := newWorld(t)
 		g, tok := w.grant(target)
-		name := map[string]string{"db": "vault", "plain": "plain"}[target]
+		name := sourceOf(target)
 		w.sources[name].during = func(_ issuer.Spec, minted bool) {
 			if minted {
 				w.clock.advance(20 * time.Second)
@@ -542,4 +542,17 @@ func TestUnsureSource(t *testing.T) {
 	w.sweep()
 	w.wantState(w.lease(g.ID), cred.LeaseExpired)
 	w.wantLive("sts", 0)
+}
+
+// An issuer that reserved a handle need not repeat it.
+func TestReservedHandleStays(t *testing.T) {
+	w := newWorld(t)
+	w.sources["vault"].terse = true
+	g, tok := w.grant("db")
+	_, err := w.redeem("db", tok)
+	w.must(err)
+	_, leases, err := w.Revoke(t.Context(), runner, g.ID, "")
+	w.must(err)
+	w.wantState(leases[0], cred.LeaseRevoked)
+	w.wantLive("vault", 0)
 }

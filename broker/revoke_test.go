@@ -249,13 +249,22 @@ func TestRevokeHangs(t *testing.T) {
 		w.must(err)
 		w.sources["vault"].plan("revoke", hangs)
 		began := time.Now()
+		swept := make(chan error)
+		go func() {
+			time.Sleep(10 * time.Second) // of the bubble
+			swept <- w.Sweep(context.Background())
+		}()
 		_, leases, err := w.Revoke(t.Context(), runner, g.ID, "")
 		w.must(err)
+		w.must(<-swept)
+		if n := w.sources["vault"].count("revoke"); n != 1 {
+			t.Errorf("the sweep asked beside the caller: %d", n)
+		}
 		if took := time.Since(began); took != 15*time.Second {
 			t.Errorf("it took %v", took)
 		}
 		w.wantState(leases[0], cred.LeaseRevoking)
-		time.Sleep(time.Minute) // of the bubble
+		time.Sleep(time.Minute)
 		w.sweep()
 		w.wantState(w.lease(g.ID), cred.LeaseRevoked)
 		w.check()

@@ -102,7 +102,7 @@ func TestSweepAndIntents(t *testing.T) {
 			w := newWorld(t)
 			g, tok := w.grant(target)
 			w.process.left.Store(1 << 40)
-			name := map[string]string{"db": "vault", "plain": "plain"}[target]
+			name := sourceOf(target)
 			w.sources[name].during = func(_ issuer.Spec, minted bool) {
 				if minted {
 					w.process.left.Store(0) // the process dies at its next step

@@ -138,6 +138,15 @@ var testIssuer = sync.OnceValues(func() (*identitytest.Issuer, error) {
 	return identitytest.Unserved("https://issuer.example.com")
 })
 
+// testPolicy compiles the rules of all tests once.
+var testPolicy = sync.OnceValues(func() (*policy.Set, error) {
+	set, problems := policy.Compile(rules())
+	if problems != nil {
+		return nil, problems
+	}
+	return set, nil
+})
+
 // start starts a broker over what is there.
 func (w *world) start() {
 	w.t.Helper()
@@ -147,10 +156,8 @@ func (w *world) start() {
 		Name: "people", Issuer: w.idp.URL(), Audiences: []string{brokerURL}, Client: w.idp.Client(), GroupsClaim: "groups",
 	}}, w.now)
 	w.must(err)
-	set, problems := policy.Compile(rules())
-	if problems != nil {
-		w.t.Fatalf("the rules: %v", problems)
-	}
+	set, err := testPolicy()
+	w.must(err)
 	issuers := map[string]issuer.Issuer{}
 	for name, s := range w.sources {
 		issuers[name] = fakeIssuer{s, w.process}
@@ -243,6 +250,14 @@ func (w *world) token(g cred.Grant) string {
 	w.must(err)
 	w.tokens = append(w.tokens, tok.RevealString())
 	return tok.RevealString()
+}
+
+// sourceOf names the source of a target.
+func sourceOf(target string) string {
+	if target == "db" || target == "api" {
+		return "vault"
+	}
+	return target
 }
 
 // redeem redeems as the one who may.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -317,18 +319,25 @@ func TestRevokeCutsEveryStreamOfTheGrantAtOnce(t *testing.T) {
 func TestRevokeFreesBlockedCallers(t *testing.T) {
 	t.Run("does not read", func(t *testing.T) {
 		r := newRig(t, setup{upstream: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-			block := make([]byte, 1<<20)
-			for q.Context().Err() == nil {
-				_, _ = w.Write(block)
-			}
+			_, _ = io.WriteString(w, "a line\n")
+			_ = http.NewResponseController(w).Flush()
+			<-q.Context().Done()
 		})})
-		res := r.get("/api/x")
+		w := &stuckWriter{header: http.Header{}, stuck: make(chan struct{}), freed: make(chan struct{})}
+		q := httptest.NewRequest("GET", "/api/x", nil)
+		q.Header.Set("Authorization", "Bearer "+r.token())
+		broken := make(chan any, 1)
+		go func() {
+			defer func() { broken <- recover() }()
+			r.front.ServeHTTP(w, q)
+		}()
+		receive(t, w.stuck)
 		r.proxy.Revoke("gr_1", time.Time{})
+		if v := receive(t, broken); v != http.ErrAbortHandler {
+			t.Errorf("the handler ended with %v", v)
+		}
 		if e := r.log.await(t, audit.UseEnd, 1); e.Use.Ended != EndedRevoked {
 			t.Errorf("recorded end %+v", e.Use)
-		}
-		if _, err := io.Copy(io.Discard, res.Body); err == nil {
-			t.Error("a cut stream ended cleanly")
 		}
 	})
 	t.Run("does not send", func(t *testing.T) {
@@ -359,4 +368,26 @@ func TestRevokeFreesBlockedCallers(t *testing.T) {
 			t.Errorf("recorded end %+v", e.Use)
 		}
 	})
+}
+
+// stuckWriter is the connection of a caller who does not read: Write blocks until a deadline is set.
+type stuckWriter struct {
+	header       http.Header
+	stuck, freed chan struct{}
+}
+
+func (w *stuckWriter) Header() http.Header             { return w.header }
+func (w *stuckWriter) WriteHeader(int)                 {}
+func (w *stuckWriter) Flush()                          {}
+func (w *stuckWriter) SetReadDeadline(time.Time) error { return nil }
+
+func (w *stuckWriter) Write([]byte) (int, error) {
+	close(w.stuck)
+	<-w.freed
+	return 0, os.ErrDeadlineExceeded
+}
+
+func (w *stuckWriter) SetWriteDeadline(time.Time) error {
+	close(w.freed)
+	return nil
 }

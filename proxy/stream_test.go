@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"io"
 	"net"
 	"net/http"
@@ -115,20 +116,51 @@ func TestCredentialNeverComesBack(t *testing.T) {
 	}
 }
 
-func TestInjectedFormIsMasked(t *testing.T) {
+func TestInjectedFormIsMaskedAndTheUserNameIsNot(t *testing.T) {
 	r := newRig(t, setup{
-		upstream: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { _, _ = io.WriteString(w, q.Header.Get("Authorization")) }),
+		upstream: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			_, _ = io.WriteString(w, "deploy sent "+q.Header.Get("Authorization"))
+		}),
 		redeemed: func(r *Redemption) {
 			r.Credential = cred.Credential{Type: cred.UserPassword, Fields: map[string]cred.Secret{
 				"username": cred.SecretString("deploy"), "password": cred.SecretString(secretText),
 			}}
 		},
 	})
-	q := r.request("GET", "/api/x", nil)
-	want := http.Request{Header: http.Header{}}
-	want.SetBasicAuth("deploy", secretText)
-	if s := text(t, r.do(q)); strings.Contains(s, strings.TrimPrefix(want.Header.Get("Authorization"), "Basic ")) {
-		t.Errorf("the basic credentials came back: %q", s)
+	pair := base64.StdEncoding.EncodeToString([]byte("deploy:" + secretText))
+	s := text(t, r.get("/api/x"))
+	for i := range len(pair) - 8 {
+		if strings.Contains(s, pair[i:i+8]) {
+			t.Fatalf("%q of the basic credentials came back: %q", pair[i:i+8], s)
+		}
+	}
+	if !strings.HasPrefix(s, "deploy sent ") {
+		t.Errorf("got %q", s)
+	}
+}
+
+// An upstream may answer while it still reads, over HTTP/1.1 too.
+func TestHTTP1BothWaysAtOnce(t *testing.T) {
+	r := newRig(t, setup{upstream: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.Copy(flushing{w}, q.Body)
+	})})
+	body, feed := io.Pipe()
+	res := r.do(r.request("POST", "/api/x", body))
+	for _, word := range []string{"{\"n\":1}\n", "{\"n\":2}\n"} {
+		_, _ = io.WriteString(feed, word)
+		got := make([]byte, len(word))
+		if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != word {
+			t.Fatalf("echo %q, %v", got, err)
+		}
+	}
+	feed.Close()
+	if rest := text(t, res); rest != "" {
+		t.Errorf("the end: %q", rest)
+	}
+	if e := r.log.await(t, audit.UseEnd, 1); e.Use.Ended != EndedComplete || e.Use.BytesIn != 16 || e.Use.BytesOut != 16 {
+		t.Errorf("recorded end %+v", e.Use)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -75,10 +76,19 @@ func TestUpstreamThatBreaksOffIsNotACleanEnd(t *testing.T) {
 func TestHeldBackBytesOfABrokenAnswerStayHere(t *testing.T) {
 	part := secretText[:len(secretText)-2]
 	r := newRig(t, setup{upstream: hijacked("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\nopen " + part)})
-	res := r.get("/api/x")
-	b, err := io.ReadAll(res.Body)
-	if err == nil || strings.Contains(string(b), part[:8]) {
-		t.Errorf("got %q, %v", b, err)
+	w := httptest.NewRecorder() // what the server itself would drop is seen too
+	q := httptest.NewRequest("GET", "/api/x", nil)
+	q.Header.Set("Authorization", "Bearer "+r.token())
+	func() {
+		defer func() {
+			if v := recover(); v != http.ErrAbortHandler {
+				t.Errorf("the handler ended with %v", v)
+			}
+		}()
+		r.front.ServeHTTP(w, q)
+	}()
+	if s := w.Body.String(); !strings.HasPrefix(s, "open") || strings.Contains(s, part[:4]) {
+		t.Errorf("got %q", s)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/policy"
+	"github.com/daypass-io/daypass/internal/glob"
 	"github.com/daypass-io/daypass/internal/strictyaml"
 )
 
@@ -148,7 +149,7 @@ func (k *checker) proxies() {
 		path := strictyaml.Index("proxies", i)
 		k.name(path+".name", p.Name, names)
 		for j, pattern := range p.Targets {
-			if policy.Glob(pattern).Literal() && !slices.ContainsFunc(k.Targets, func(t policy.Target) bool { return t.Name == pattern }) {
+			if glob.Pattern(pattern).Literal() && !slices.ContainsFunc(k.Targets, func(t policy.Target) bool { return t.Name == pattern }) {
 				k.refuse(strictyaml.Index(path+".targets", j), fmt.Sprintf("there is no target %q", pattern), hint(pattern, k.targetNames()))
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/policy"
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/glob"
 	"github.com/daypass-io/daypass/internal/strictyaml"
 )
 
@@ -132,7 +133,7 @@ type Proxy struct {
 // MayRedeem reports whether the proxy may redeem grants for a target.
 func (p Proxy) MayRedeem(target string) bool {
 	for _, pattern := range p.Targets {
-		if policy.Glob(pattern).Match(target) {
+		if glob.Pattern(pattern).Match(target) {
 			return true
 		}
 	}

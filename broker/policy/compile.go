@@ -12,6 +12,7 @@ import (
 	"cel.dev/cel-go/cel"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/glob"
 	"github.com/daypass-io/daypass/internal/strictyaml"
 )
 
@@ -110,7 +111,7 @@ func (c *compiler) may(path string, r *rule, all []May) {
 	if len(all) == 0 {
 		c.refuse(path+".may", "lists nothing, so the rule allows nothing", "")
 	}
-	scopes := map[string][]Glob{}
+	scopes := map[string][]glob.Pattern{}
 	for i, m := range all {
 		at := strictyaml.Index(path+".may", i)
 		for _, name := range c.named(at+".target", m.Target) {
@@ -127,13 +128,13 @@ func (c *compiler) named(path, pattern string) []string {
 	var names, known []string
 	for _, t := range c.src.Targets {
 		known = append(known, t.Name)
-		if Glob(pattern).Match(t.Name) && !slices.Contains(names, t.Name) {
+		if glob.Pattern(pattern).Match(t.Name) && !slices.Contains(names, t.Name) {
 			names = append(names, t.Name)
 		}
 	}
 	switch {
 	case len(names) > 0:
-	case Glob(pattern).Literal():
+	case glob.Pattern(pattern).Literal():
 		c.refuse(path, fmt.Sprintf("there is no target %q", pattern), strictyaml.DidYouMean(pattern, known))
 	default:
 		c.refuse(path, fmt.Sprintf("no target's name matches %q", pattern), "")
@@ -141,13 +142,13 @@ func (c *compiler) named(path, pattern string) []string {
 	return names
 }
 
-func (c *compiler) scopes(path string, scopes []string) []Glob {
-	globs := make([]Glob, len(scopes))
+func (c *compiler) scopes(path string, scopes []string) []glob.Pattern {
+	globs := make([]glob.Pattern, len(scopes))
 	for i, s := range scopes {
 		if s == "" || len(s) > maxScope {
 			c.refuse(strictyaml.Index(path+".scopes", i), fmt.Sprintf("must have 1 to %d bytes", maxScope), "")
 		}
-		globs[i] = Glob(s)
+		globs[i] = glob.Pattern(s)
 	}
 	return globs
 }

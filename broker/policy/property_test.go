@@ -242,22 +242,6 @@ func TestTextReadsBack(t *testing.T) {
 	}
 }
 
-func TestGlob(t *testing.T) {
-	for _, c := range []struct {
-		pattern, name string
-		want          bool
-	}{
-		{"a", "a", true}, {"a", "ab", false}, {"", "", true}, {"", "a", false}, {"*", "", true}, {"*", "a/b", true},
-		{"a*", "a", true}, {"a*", "ba", false}, {"*a", "ba", true}, {"*a", "ab", false},
-		{"a*a", "a", false}, {"a*a", "aa", true}, {"a*b*c", "a-b-c", true}, {"a*b*c", "acb", false},
-		{"a*bc*c", "abc", false}, {"**", "x", true}, {"a.c", "abc", false}, {"[a]", "a", false},
-	} {
-		if got := Glob(c.pattern).Match(c.name); got != c.want {
-			t.Errorf("%q matches %q: %v, want %v", c.pattern, c.name, got, c.want)
-		}
-	}
-}
-
 // FuzzCompile: any expression compiles or is refused, and evaluates without a panic.
 func FuzzCompile(f *testing.F) {
 	for _, c := range conditions {

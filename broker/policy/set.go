@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/glob"
 )
 
 // The roles that the configuration can give.
@@ -34,7 +35,7 @@ type rule struct {
 // offer is what one rule allows of one target.
 type offer struct {
 	*rule
-	scopes []Glob // of every part of the rule that names the target
+	scopes []glob.Pattern // of every part of the rule that names the target
 }
 
 // Text returns the canonical text of the set: what Hash is of, and what Parse reads back into an
@@ -76,7 +77,7 @@ func (o offer) grants(in *input) bool {
 func (o offer) missing(scopes []string) []string {
 	var out []string
 	for _, scope := range scopes {
-		if !slices.ContainsFunc(o.scopes, func(g Glob) bool { return g.Match(scope) }) {
+		if !slices.ContainsFunc(o.scopes, func(g glob.Pattern) bool { return g.Match(scope) }) {
 			out = append(out, scope)
 		}
 	}

@@ -68,6 +68,7 @@ func newWorld(t testing.TB, s settings) *world {
 	w := &world{t: t, plain: s.plain, mint: &mint{}, logs: &lines{}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
+	w.logs.level.Set(slog.LevelDebug)
 	w.ca = newAuthority(t)
 	w.url = "https://" + listener.Addr().String()
 	if s.plain {
@@ -78,7 +79,7 @@ func newWorld(t testing.TB, s settings) *world {
 	t.Cleanup(w.idp.Close)
 	w.open()
 
-	s.options.Logger = slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.options.Logger = w.logs.logger()
 	s.options.Metrics = prometheus.NewRegistry()
 	if !s.plain {
 		s.options.TLS = w.ca.serverTLS()
@@ -117,7 +118,7 @@ func (w *world) open() {
 	must(t, err)
 	w.broker, err = broker.New(ctx, broker.Config{
 		URL: w.url, Store: sealed, Log: w.raw.Log(), Identity: who, Policy: set, Keys: keys,
-		Logger: slog.New(slog.NewTextHandler(w.logs, &slog.HandlerOptions{Level: slog.LevelDebug})), Now: time.Now,
+		Logger: w.logs.logger(), Now: time.Now,
 		Issuers: map[string]issuer.Issuer{"mint": w.mint, "standing": static.New(map[string]map[string]static.Loader{
 			"key": {"token": func(context.Context) (cred.Secret, error) { return cred.SecretString(staticSecret), nil }},
 		})},
@@ -236,8 +237,13 @@ func decode(t testing.TB, r io.Reader, into any) {
 
 // lines collects what is logged.
 type lines struct {
-	mu  sync.Mutex // guards buf
-	buf bytes.Buffer
+	level slog.LevelVar
+	mu    sync.Mutex // guards buf
+	buf   bytes.Buffer
+}
+
+func (l *lines) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: &l.level}))
 }
 
 func (l *lines) Write(b []byte) (int, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/daypass-io/daypass/clients/sdk"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/cred/token"
+	"github.com/daypass-io/daypass/internal/cli"
 	"github.com/daypass-io/daypass/internal/jwks"
 	"github.com/daypass-io/daypass/proxy"
 )
@@ -25,6 +26,7 @@ const drainTimeout = 30 * time.Second
 
 // serve wires the proxy and runs it until ctx ends.
 func serve(ctx context.Context, c *config, stderr io.Writer) error {
+	cli.TuneServer()
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	brokerTLS, err := c.brokerTLS()
 	if err != nil {

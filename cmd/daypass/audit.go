@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,7 +16,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/clients/sdk"
 	"github.com/daypass-io/daypass/internal/cli"
+	"github.com/daypass-io/daypass/internal/strictyaml"
 	pb "github.com/daypass-io/daypass/proto/daypass/v1"
 )
 
@@ -43,12 +47,12 @@ spreadsheets and SIEMs.`,
 		Example: `  daypass audit export --grant gr_… > grant.jsonl
   daypass audit export --since 24h --format ocsf -f today.ocsf`,
 		Args: cli.Args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return x.run(cmd, c) },
+		RunE: c.with(x.run),
 	}
 	f := cmd.Flags()
-	f.StringVar(&x.format, "format", "jsonl", "jsonl, csv or ocsf")
-	f.StringVar(&x.since, "since", "", "only entries from this RFC 3339 time on, or from so long ago (24h)")
-	f.StringVar(&x.until, "until", "", "only entries before this time")
+	cli.AddChoice(cmd, &x.format, "format", "", string(audit.FormatJSONL), string(audit.FormatCSV), string(audit.FormatOCSF))
+	f.StringVar(&x.since, "since", "", "only entries from this RFC 3339 time on, or from so long ago (24h, 30d)")
+	f.StringVar(&x.until, "until", "", "only entries before this time, given as for --since")
 	f.StringVar(&x.request.GrantId, "grant", "", "only entries of this grant")
 	f.StringVar(&x.request.Target, "target", "", "only entries about this target")
 	f.StringVar(&x.request.Principal, "principal", "", "only entries of the principal with this subject")
@@ -56,40 +60,25 @@ spreadsheets and SIEMs.`,
 	return cmd
 }
 
-func (x *exportFlags) run(cmd *cobra.Command, c *connection) (err error) {
-	format := audit.Format(x.format)
-	if !slices.Contains([]audit.Format{audit.FormatJSONL, audit.FormatCSV, audit.FormatOCSF}, format) {
-		return cli.Usagef("--format must be jsonl, csv or ocsf, not %q", x.format)
-	}
+func (x *exportFlags) run(cmd *cobra.Command, _ []string, client *sdk.Client) (err error) {
 	if x.request.Since, err = parseTime("--since", x.since); err != nil {
 		return err
 	}
 	if x.request.Until, err = parseTime("--until", x.until); err != nil {
 		return err
 	}
-	client, err := c.client(cmd)
+	if x.out == "" {
+		return x.export(cmd.Context(), client, cmd.OutOrStdout())
+	}
+	return replaceFile(x.out, func(w io.Writer) error { return x.export(cmd.Context(), client, w) })
+}
+
+func (x *exportFlags) export(ctx context.Context, client *sdk.Client, w io.Writer) error {
+	exporter, err := audit.NewExporter(w, audit.Format(x.format))
 	if err != nil {
 		return err
 	}
-	defer client.Close()
-	w := cmd.OutOrStdout()
-	if x.out != "" {
-		f, err := os.OpenFile(x.out, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-		if err != nil {
-			return err
-		}
-		defer func() {
-			if cerr := f.Close(); err == nil {
-				err = cerr
-			}
-		}()
-		w = f
-	}
-	exporter, err := audit.NewExporter(w, format)
-	if err != nil {
-		return err
-	}
-	cp, err := client.Export(cmd.Context(), &x.request, func(e *pb.ExportedEntry) error {
+	cp, err := client.Export(ctx, &x.request, func(e *pb.ExportedEntry) error {
 		exported, err := exportedFrom(e)
 		if err != nil {
 			return err
@@ -100,6 +89,25 @@ func (x *exportFlags) run(cmd *cobra.Command, c *connection) (err error) {
 		return err
 	}
 	return exporter.Close(audit.Trailer{Note: []byte(cp.GetNote()), VerifierKey: cp.GetVerifierKey()})
+}
+
+// replaceFile makes a file of mode 0600 that holds all that write writes; where that fails, a file
+// that was there before is left as it was.
+func replaceFile(name string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // makes it with mode 0600
+	if err != nil {
+		return err
+	}
+	if err = write(f); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
 }
 
 func exportedFrom(e *pb.ExportedEntry) (audit.Exported, error) {
@@ -118,12 +126,12 @@ func parseTime(flag, s string) (*timestamppb.Timestamp, error) {
 	if s == "" {
 		return nil, nil
 	}
-	if d, err := time.ParseDuration(s); err == nil {
+	if d, err := strictyaml.ParseDuration(s); err == nil { // knows days, and nothing below zero
 		return timestamppb.New(time.Now().Add(-d)), nil
 	}
 	t, err := time.Parse(time.RFC3339, s)
 	if err != nil {
-		return nil, cli.Usagef("%s must be a time such as 2026-01-31T12:00:00Z, or a duration such as 24h, not %q", flag, s)
+		return nil, cli.Usagef("%s must be a time such as 2026-01-31T12:00:00Z, or a duration such as 24h or 30d, not %q", flag, s)
 	}
 	return timestamppb.New(t), nil
 }
@@ -158,17 +166,13 @@ the file agrees with itself. FILE may be - for standard input.`,
 		},
 	}
 	cmd.Flags().StringVar(&key, "key", os.Getenv("DAYPASS_LOG_KEY"), "the log's verifier key (or DAYPASS_LOG_KEY), as 'daypass audit key' or 'daypassd init' printed it")
-	addOutput(cmd, &output)
+	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
 func showReport(w io.Writer, output string, r audit.Report) error {
-	switch output {
-	case "json":
-		return writeJSON(w, r)
-	case "text":
-	default:
-		return cli.Usagef("-o must be text or json, not %q", output)
+	if output == cli.JSON {
+		return cli.WriteJSON(w, reportJSON(r))
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	what := "complete: every entry from the first to the checkpoint"
@@ -184,18 +188,25 @@ func showReport(w io.Writer, output string, r audit.Report) error {
 	return table.Flush()
 }
 
+// reportJSON names a report's members as all our JSON does.
+func reportJSON(r audit.Report) map[string]any {
+	out := map[string]any{
+		"origin": r.Origin, "verifier_key": r.VerifierKey, "key_from_file": r.KeyFromFile, "checkpoint_size": r.Size,
+		"root": r.Root.String(), "entries": r.Entries, "complete": r.Complete, "kinds": r.Kinds,
+	}
+	if r.Entries > 0 {
+		out["first"], out["last"] = r.First, r.Last
+	}
+	return out
+}
+
 func newAuditKey(c *connection) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Show the log's verifier key and its newest checkpoint, to be kept elsewhere",
 		Args:  cli.Args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.client(cmd)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
+		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
 			cp, err := client.Checkpoint(cmd.Context())
 			if err != nil {
 				return err
@@ -203,8 +214,8 @@ func newAuditKey(c *connection) *cobra.Command {
 			return show(cmd.OutOrStdout(), output, cp, func(w io.Writer) {
 				fmt.Fprintf(w, "%s\n\n%s\n", cp.GetVerifierKey(), strings.TrimRight(cp.GetNote(), "\n"))
 			})
-		},
+		}),
 	}
-	addOutput(cmd, &output)
+	cli.AddOutput(cmd, &output)
 	return cmd
 }

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/daypass-io/daypass/clients/sdk"
+	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/cli"
 )
 
@@ -28,21 +31,41 @@ func (c *connection) addFlags(root *cobra.Command) {
 	f.StringVar(&c.audience, "audience", os.Getenv("DAYPASS_AUDIENCE"), "audience to ask the CI's token service for (or DAYPASS_AUDIENCE); the broker's URL where empty")
 }
 
-// client connects with the caller's own ID token.
-func (c *connection) client(cmd *cobra.Command) (*sdk.Client, error) {
-	return c.clientAs(c.idTokens(cmd.InOrStdin()))
+// call is what a command does at the broker.
+type call func(cmd *cobra.Command, args []string, client *sdk.Client) error
+
+// with makes a command's RunE of a call with the caller's own ID token.
+func (c *connection) with(do call) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		return c.as(c.idTokens(cmd.InOrStdin()), cmd, args, do)
+	}
 }
 
-// clientAs connects with tokens from anywhere.
-func (c *connection) clientAs(tokens sdk.TokenSource) (*sdk.Client, error) {
+// as makes a call with a token from anywhere.
+func (c *connection) as(tokens sdk.TokenSource, cmd *cobra.Command, args []string, do call) error {
 	if c.broker == "" {
-		return nil, cli.HintedError{Err: cli.Usagef("no broker is named"), Hint: "give --broker URL, or set DAYPASS_BROKER"}
+		return cli.HintedError{Err: cli.Usagef("no broker is named"), Hint: "give --broker URL, or set DAYPASS_BROKER"}
 	}
 	tlsConfig, err := c.tls()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return sdk.Dial(c.broker, tokens, tlsConfig)
+	client, err := sdk.Dial(c.broker, tokens, tlsConfig)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return c.explain(do(cmd, args, client))
+}
+
+// explain adds what to look at where no broker answered: its own refusals have a reason, and gRPC's
+// have none.
+func (c *connection) explain(err error) error {
+	e, ok := errors.AsType[*cred.Error](err)
+	if !ok || e.Kind != cred.Unavailable || e.Reason != "" || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return cli.HintedError{Err: err, Hint: "check --broker " + c.broker + ", and --ca-file where the broker's certificate is from a CA of your own"}
 }
 
 func (c *connection) tls() (*tls.Config, error) {

@@ -25,31 +25,30 @@ func newExchange(c *connection) *cobra.Command {
 
 Where the policy delivers directly, the credential comes back at once; where it
 delivers through a proxy, a grant token comes back, which the proxy takes in its
-place. The credential itself is printed only where -o asks for it.`,
+place. The credential itself is printed only where -o asks for it:
+
+  text   what was granted, and no secret
+  json   all of it
+  env    lines for a shell's eval: DAYPASS_GRANT, DAYPASS_TOKEN (the grant token), and
+         DAYPASS_NAME for each field NAME of the credential. AWS keys go by the names
+         that AWS's tools read. A field whose variable daypass reads itself, such as
+         token, goes by DAYPASS_CREDENTIAL_NAME
+  token  the grant token, or the one field that the credential has`,
 		Example: `  daypass exchange orders-db --scope read -o env
   daypass exchange copilot --reason 'ticket 4711' -o token`,
 		Args: cli.Args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			write, ok := exchangeOutputs[output]
-			if !ok {
-				return cli.Usagef("-o must be text, json, env or token, not %q", output)
-			}
+		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
 			want.Target = args[0]
 			var err error
 			if want.Params, err = parseParams(params); err != nil {
 				return err
 			}
-			client, err := c.client(cmd)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
 			granted, err := client.Exchange(cmd.Context(), want)
 			if err != nil {
 				return err
 			}
-			return write(cmd.OutOrStdout(), granted)
-		},
+			return exchangeOutputs[output](cmd.OutOrStdout(), granted)
+		}),
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&want.Scopes, "scope", nil, "what the credential must allow; may be repeated")
@@ -57,7 +56,7 @@ place. The credential itself is printed only where -o asks for it.`,
 	f.DurationVar(&want.TTL, "ttl", 0, "how long you need it; as long as the rule allows where not given")
 	f.StringVar(&want.Reason, "reason", "", "why, for people and the log")
 	f.StringVar(&want.IdempotencyKey, "idempotency-key", "", "name of this request: a retry with the same one never mints twice")
-	f.StringVarP(&output, "output", "o", "text", "text, json, env or token")
+	cli.AddChoice(cmd, &output, "output", "o", cli.Text, cli.JSON, "env", "token")
 	return cmd
 }
 
@@ -77,7 +76,7 @@ func parseParams(pairs []string) (map[string]string, error) {
 }
 
 var exchangeOutputs = map[string]func(io.Writer, sdk.Granted) error{
-	"text": exchangeText, "json": exchangeJSON, "env": exchangeEnv, "token": exchangeToken,
+	cli.Text: exchangeText, cli.JSON: exchangeJSON, "env": exchangeEnv, "token": exchangeToken,
 }
 
 func exchangeText(w io.Writer, g sdk.Granted) error {
@@ -107,12 +106,18 @@ func exchangeJSON(w io.Writer, g sdk.Granted) error {
 		}
 		out["credential"] = credential
 	}
-	return writeJSON(w, out)
+	return cli.WriteJSON(w, out)
 }
 
 // awsNames are the variables that AWS's own tools read.
 var awsNames = map[string]string{ //nolint:gosec // G101: names of variables, no credentials
 	"access_key_id": "AWS_ACCESS_KEY_ID", "secret_access_key": "AWS_SECRET_ACCESS_KEY", "session_token": "AWS_SESSION_TOKEN",
+}
+
+// ownNames are variables that daypass itself reads or writes; a credential's field must not take
+// their place.
+var ownNames = []string{
+	"DAYPASS_GRANT", "DAYPASS_TOKEN", "DAYPASS_ID_TOKEN", "DAYPASS_BROKER", "DAYPASS_CA_FILE", "DAYPASS_AUDIENCE", "DAYPASS_LOG_KEY",
 }
 
 // exchangeEnv writes lines that a shell can eval.
@@ -123,13 +128,21 @@ func exchangeEnv(w io.Writer, g sdk.Granted) error {
 		return nil
 	}
 	for _, field := range fieldNames(*g.Credential) {
-		name := "DAYPASS_" + strings.ToUpper(strings.Map(envRune, field))
-		if aws, ok := awsNames[field]; ok && g.Credential.Type == cred.AWS {
-			name = aws
-		}
-		exportVar(w, name, g.Credential.Fields[field].RevealString())
+		exportVar(w, envName(g.Credential.Type, field), g.Credential.Fields[field].RevealString())
 	}
 	return nil
+}
+
+// envName is the variable for a field.
+func envName(credential cred.CredentialType, field string) string {
+	if name, ok := awsNames[field]; ok && credential == cred.AWS {
+		return name
+	}
+	suffix := strings.ToUpper(strings.Map(envRune, field))
+	if slices.Contains(ownNames, "DAYPASS_"+suffix) {
+		return "DAYPASS_CREDENTIAL_" + suffix
+	}
+	return "DAYPASS_" + suffix
 }
 
 func envRune(r rune) rune {
@@ -149,7 +162,10 @@ func exchangeToken(w io.Writer, g sdk.Granted) error {
 	if g.Credential != nil {
 		names := fieldNames(*g.Credential)
 		if len(names) != 1 {
-			return cli.Usagef("this credential has the fields %s, so -o token can't print it; use -o env or -o json", strings.Join(names, ", "))
+			return cli.HintedError{
+				Err:  cli.Usagef("this credential has the fields %s, so -o token can't print it; use -o env or -o json", strings.Join(names, ", ")),
+				Hint: fmt.Sprintf("it was granted; 'daypass grants revoke %s' ends it", g.Grant.GetId()),
+			}
 		}
 		tok = g.Credential.Fields[names[0]]
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,12 +30,7 @@ func newGrantsList(c *connection) *cobra.Command {
 		Use:   "list",
 		Short: "List grants, newest first: your own, or all of them for auditors",
 		Args:  cli.Args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.client(cmd)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
+		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
 			grants, next, err := client.Grants(cmd.Context(), r)
 			if err != nil {
 				return err
@@ -48,14 +44,14 @@ func newGrantsList(c *connection) *cobra.Command {
 					fmt.Fprintf(w, "\nthere are more: --page %s\n", next)
 				}
 			})
-		},
+		}),
 	}
 	f := cmd.Flags()
 	f.StringVar(&r.Target, "target", "", "only grants for this target")
 	f.StringVar(&r.State, "state", "", "only grants in this state")
 	f.Int32Var(&r.PageSize, "limit", 100, "at most so many, up to 1000")
 	f.StringVar(&r.PageToken, "page", "", "where the page before ended")
-	addOutput(cmd, &output)
+	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
@@ -65,20 +61,15 @@ func newGrantsShow(c *connection) *cobra.Command {
 		Use:   "show GRANT",
 		Short: "Show a grant and its leases",
 		Args:  cli.Args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			client, err := c.client(cmd)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
+		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
 			r, err := client.Grant(cmd.Context(), cred.GrantID(args[0]))
 			if err != nil {
 				return err
 			}
 			return show(cmd.OutOrStdout(), output, r, func(w io.Writer) { showGrant(w, r.GetGrant(), r.GetLeases()) })
-		},
+		}),
 	}
-	addOutput(cmd, &output)
+	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
@@ -95,44 +86,41 @@ token itself: set DAYPASS_TOKEN (as 'exchange -o env' does) or give --token-file
 and name no grant.`,
 		Args: cli.Args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var id cred.GrantID
-			if len(args) == 1 {
-				id = cred.GrantID(args[0])
-			}
-			client, err := c.revoker(cmd, id, tokenFile)
+			tokens, err := c.revoker(cmd.InOrStdin(), len(args) == 1, tokenFile)
 			if err != nil {
 				return err
 			}
-			defer client.Close()
-			r, err := client.Revoke(cmd.Context(), id, reason)
-			if err != nil {
-				return err
-			}
-			return show(cmd.OutOrStdout(), output, r, func(w io.Writer) { showGrant(w, r.GetGrant(), r.GetLeases()) })
+			return c.as(tokens, cmd, args, func(cmd *cobra.Command, args []string, client *sdk.Client) error {
+				r, err := client.Revoke(cmd.Context(), cred.GrantID(strings.Join(args, "")), reason)
+				if err != nil {
+					return err
+				}
+				return show(cmd.OutOrStdout(), output, r, func(w io.Writer) { showGrant(w, r.GetGrant(), r.GetLeases()) })
+			})
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&reason, "reason", "", "why, for the log")
 	f.StringVar(&tokenFile, "token-file", "", "file with the grant token, or - for standard input")
-	addOutput(cmd, &output)
+	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
-// revoker connects with the ID token where a grant is named, else with the grant token.
-func (c *connection) revoker(cmd *cobra.Command, id cred.GrantID, tokenFile string) (*sdk.Client, error) {
-	if id != "" {
-		return c.client(cmd)
+// revoker chooses what to show to the broker: the ID token where a grant is named, else the grant
+// token, which says itself which grant it is of.
+func (c *connection) revoker(stdin io.Reader, named bool, tokenFile string) (sdk.TokenSource, error) {
+	tok := os.Getenv("DAYPASS_TOKEN")
+	switch {
+	case named && tokenFile != "":
+		return nil, cli.Usagef("name a grant, or give its token with --token-file, not both")
+	case named:
+		return c.idTokens(stdin), nil
+	case tokenFile != "":
+		return func(context.Context) (cred.Secret, error) { return readTokenFile(tokenFile, stdin) }, nil
+	case tok != "":
+		return sdk.StaticToken(cred.SecretString(tok)), nil
 	}
-	held := connection{idTokenFile: tokenFile}
-	source := held.idTokens(cmd.InOrStdin())
-	if tokenFile == "" {
-		tok := os.Getenv("DAYPASS_TOKEN")
-		if tok == "" {
-			return nil, cli.HintedError{Err: cli.Usagef("no grant is named"), Hint: "name a grant, or give its token with --token-file or DAYPASS_TOKEN"}
-		}
-		source = func(context.Context) (cred.Secret, error) { return cred.SecretString(tok), nil }
-	}
-	return c.clientAs(source)
+	return nil, cli.HintedError{Err: cli.Usagef("no grant is named"), Hint: "name a grant, or give its token with --token-file or DAYPASS_TOKEN"}
 }
 
 func showGrant(w io.Writer, g *pb.Grant, leases []*pb.Lease) {

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/daypass-io/daypass/clients/sdk"
 	"github.com/daypass-io/daypass/internal/cli"
 	pb "github.com/daypass-io/daypass/proto/daypass/v1"
 )
@@ -21,12 +22,7 @@ func newWhoami(c *connection) *cobra.Command {
 		Use:   "whoami",
 		Short: "Show who the broker takes you for",
 		Args:  cli.Args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.client(cmd)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
+		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
 			p, err := client.WhoAmI(cmd.Context())
 			if err != nil {
 				return err
@@ -35,9 +31,9 @@ func newWhoami(c *connection) *cobra.Command {
 				fmt.Fprintf(w, "subject\t%s\nissuer\t%s\nprovider\t%s\nkind\t%s\nname\t%s\ngroups\t%s\n",
 					p.GetSubject(), p.GetIssuer(), p.GetProvider(), p.GetKind(), p.GetName(), strings.Join(p.GetGroups(), ", "))
 			})
-		},
+		}),
 	}
-	addOutput(cmd, &output)
+	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
@@ -47,12 +43,7 @@ func newTargets(c *connection) *cobra.Command {
 		Use:   "targets",
 		Short: "List what you may ask for",
 		Args:  cli.Args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := c.client(cmd)
-			if err != nil {
-				return err
-			}
-			defer client.Close()
+		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
 			targets, err := client.Targets(cmd.Context())
 			if err != nil {
 				return err
@@ -64,37 +55,22 @@ func newTargets(c *connection) *cobra.Command {
 					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.GetName(), delivery, strings.Join(t.GetScopes(), " "), t.GetMaxTtl().AsDuration())
 				}
 			})
-		},
+		}),
 	}
-	addOutput(cmd, &output)
+	cli.AddOutput(cmd, &output)
 	return cmd
-}
-
-func addOutput(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", "text", "text or json")
 }
 
 // show prints a message as JSON, or as the table that text writes.
 func show(w io.Writer, output string, m proto.Message, text func(io.Writer)) error {
-	switch output {
-	case "json":
-		b, err := protojson.MarshalOptions{UseProtoNames: true, Multiline: true}.Marshal(m)
+	if output == cli.JSON {
+		b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(w, string(b))
-		return err
-	case "text":
-		table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		text(table)
-		return table.Flush()
-	default:
-		return cli.Usagef("-o must be text or json, not %q", output)
+		return cli.WriteJSON(w, json.RawMessage(b)) // protojson's own spaces differ from build to build
 	}
-}
-
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	text(table)
+	return table.Flush()
 }

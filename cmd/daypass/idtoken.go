@@ -24,16 +24,9 @@ const maxTokenBytes = 64 << 10
 func (c *connection) idTokens(stdin io.Reader) sdk.TokenSource {
 	return func(ctx context.Context) (cred.Secret, error) {
 		switch {
-		case c.idTokenFile == "-":
-			return readToken(stdin)
 		case c.idTokenFile != "":
-			f, err := os.Open(c.idTokenFile)
-			if err != nil {
-				return cred.Secret{}, fmt.Errorf("the ID token can't be read: %w", err)
-			}
-			defer f.Close()
-			return readToken(f)
-		case os.Getenv("DAYPASS_ID_TOKEN") != "":
+			return readTokenFile(c.idTokenFile, stdin)
+		case strings.TrimSpace(os.Getenv("DAYPASS_ID_TOKEN")) != "":
 			return cred.SecretString(strings.TrimSpace(os.Getenv("DAYPASS_ID_TOKEN"))), nil
 		case os.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "":
 			return githubToken(ctx, c.tokenAudience())
@@ -45,14 +38,26 @@ func (c *connection) idTokens(stdin io.Reader) sdk.TokenSource {
 	}
 }
 
-func readToken(r io.Reader) (cred.Secret, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxTokenBytes))
+// readTokenFile reads a token from a file, or from stdin where its name is "-".
+func readTokenFile(name string, stdin io.Reader) (cred.Secret, error) {
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return cred.Secret{}, fmt.Errorf("the token can't be read: %w", err)
+		}
+		defer f.Close()
+		stdin = f
+	}
+	b, err := io.ReadAll(io.LimitReader(stdin, maxTokenBytes+1))
 	if err != nil {
-		return cred.Secret{}, fmt.Errorf("the ID token can't be read: %w", err)
+		return cred.Secret{}, fmt.Errorf("the token can't be read: %w", err)
 	}
 	tok := strings.TrimSpace(string(b))
-	if tok == "" {
-		return cred.Secret{}, errors.New("the ID token is empty")
+	switch {
+	case tok == "":
+		return cred.Secret{}, errors.New("the token is empty")
+	case len(b) > maxTokenBytes:
+		return cred.Secret{}, fmt.Errorf("what is given as a token is longer than %d KiB", maxTokenBytes>>10)
 	}
 	return cred.SecretString(tok), nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/daypass-io/daypass/broker/config"
 	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/rpc"
+	"github.com/daypass-io/daypass/internal/cli"
 	"github.com/daypass-io/daypass/internal/keyfile"
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
@@ -38,6 +39,7 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 	if err != nil {
 		return err
 	}
+	cli.TuneServer()
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
 	b, issuers, closeAll, err := open(ctx, s, logger)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -46,15 +47,53 @@ func Execute(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	out := &checkedWriter{w: stdout}
+	root.SetOut(out)
 	root.SetErr(stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{err} })
+	prepare(root)
 	err := root.ExecuteContext(ctx)
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("the output could not be written: %w", out.err)
+	}
 	if err == nil {
 		return Done
 	}
 	report(root.Name(), err, stderr)
 	return exitCode(err)
+}
+
+// prepare adds what all commands have, and makes cobra's own commands take wrong usage as ours do.
+func prepare(root *cobra.Command) {
+	root.Version = version()
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return UsageError{err} })
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "help":
+			c.Run, c.RunE = nil, help
+		case "completion":
+			c.Args, c.RunE = cobra.ArbitraryArgs, NoCommand
+			for _, shell := range c.Commands() {
+				shell.Args = Args(shell.Args)
+			}
+		}
+	}
+}
+
+// help shows the help of the command that is named.
+func help(cmd *cobra.Command, args []string) error {
+	found, rest, err := cmd.Root().Find(args)
+	if err != nil {
+		return UsageError{err}
+	}
+	if len(rest) > 0 {
+		return NoCommand(found, rest)
+	}
+	found.InitDefaultHelpFlag()
+	found.InitDefaultVersionFlag()
+	return found.Help()
 }
 
 // Args wraps cobra's checks of positional arguments, so that a wrong count is wrong usage.
@@ -69,10 +108,15 @@ func Args(check cobra.PositionalArgs) cobra.PositionalArgs {
 
 // NoCommand is the Run of a command that only groups others.
 func NoCommand(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
+	if len(args) == 0 {
+		return cmd.Help()
 	}
-	return cmd.Help()
+	err := Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return HintedError{Err: err, Hint: fmt.Sprintf("did you mean '%s %s'?", cmd.CommandPath(), near[0])}
+	}
+	return err
 }
 
 func report(name string, err error, stderr io.Writer) {
@@ -80,12 +124,14 @@ func report(name string, err error, stderr io.Writer) {
 	if e, ok := errors.AsType[*cred.Error](err); ok && e.Public != "" {
 		text = e.Public
 	}
-	fmt.Fprintf(stderr, "%s: error: %s\n", name, text)
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		fmt.Fprintf(stderr, "%s: error: %s\n", name, line)
+	}
 	if e, ok := errors.AsType[*cred.Error](err); ok {
-		if e.Rule != "" {
+		if e.Rule != "" && !strings.Contains(text, e.Rule) {
 			fmt.Fprintf(stderr, "%s: rule: %s\n", name, e.Rule)
 		}
-		if e.Claim != "" {
+		if e.Claim != "" && !strings.Contains(text, e.Claim) {
 			fmt.Fprintf(stderr, "%s: failed: %s\n", name, e.Claim)
 		}
 	}

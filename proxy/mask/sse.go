@@ -136,12 +136,12 @@ func (s *SSE) send() error {
 // take takes the next block of the stream and releases what is decided then. Comments keep idle
 // connections alive and mean nothing, so they do not wait for the events before them.
 func (s *SSE) take(raw []byte) {
-	if string(raw) == "\n" && s.last != nil && !s.last.sent { // the other half of the event's last line end
-		s.last.addLF()
+	if string(raw) == "\n" { // a blank line more, or the other half of the last block's last line end
+		s.lineEnd()
 		return
 	}
 	b := parseBlock(bytes.Clone(raw))
-	if b.fields == 0 {
+	if b.fields == 0 && b.comments > 0 {
 		s.last = nil
 		s.out = s.m.whole(s.out, b.raw, s.counts)
 		return
@@ -159,6 +159,15 @@ func (s *SSE) take(raw []byte) {
 		}
 		s.release()
 	}
+}
+
+// lineEnd adds a LF to the last block, wherever that is by now.
+func (s *SSE) lineEnd() {
+	if s.last == nil || s.last.sent {
+		s.out = append(s.out, '\n')
+		return
+	}
+	s.last.addLF()
 }
 
 // release writes the events from the front of the queue that wait for nothing.

@@ -247,6 +247,7 @@ func TestSSE(t *testing.T) {
 		"control bytes":    {"id: \x00\x01\x02\ndata: {\"delta\":\"hunter2secret.\"}\n\n", "id: \x00\x01\x02\ndata: {\"delta\":\"[masked:credential].\"}\n\n"},
 		"all of them":      {"id: " + controls + "\ndata: {\"delta\":\"harmless.\"}\n\n", "id: " + controls + "\ndata: {\"delta\":}\n\n"},
 		"mask over a text": {"event: -----BEGIN PRIVATE KEY-----" + rep(mixed, 40) + "\ndata: {\"delta\":\"b \"}\n\ndata: x\n\n", "event: -----[masked:private-key]\n\ndata: x\n\n"},
+		"blank lines":      {"\n\r\rdata: hunt\n\n\r\r\r\n\ndata: x.\n\n", "\n\r\rdata: hunt\n\n\r\r\r\n\ndata: x.\n\n"},
 		"no data":          {"event: ping\n\nretry: 100\n\n", "event: ping\n\nretry: 100\n\n"},
 		"no colon":         {"data\n\n", "data\n\n"},
 		"key over a hole":  {`data: {"a":"-----BEGIN PRIVATE KEY-----` + rep(mixed, 40) + `","delta":"b "}` + "\n\n", `data: {"a":"-----[masked:private-key]","delta":"b "}` + "\n\n"},
@@ -291,7 +292,7 @@ func TestHeldBackIsBounded(t *testing.T) {
 	}
 	_, _ = s.Write(event("key " + header[:4]))
 	most := 0
-	for range 4 * maxHeldBytes / 4000 {
+	for range maxHeldBytes / 4000 {
 		_, _ = s.Write(event("a"))
 		most = max(most, s.held)
 	}

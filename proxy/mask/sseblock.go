@@ -53,11 +53,12 @@ func (s *splitter) add(p []byte) { s.buf = append(s.buf, p...) }
 
 // block is one block's fields.
 type block struct {
-	raw    []byte
-	event  string   // the value of its event field
-	values [][2]int // where in raw the values of its data fields are
-	lines  [][2]int // where in raw the lines of its data fields are, with their ends
-	fields int      // how many fields of any name it has; a comment is none
+	raw      []byte
+	event    string   // the value of its event field
+	values   [][2]int // where in raw the values of its data fields are
+	lines    [][2]int // where in raw the lines of its data fields are, with their ends
+	fields   int      // how many fields of any name it has
+	comments int
 }
 
 var utf8BOM = []byte("\xef\xbb\xbf")
@@ -86,7 +87,11 @@ func parseBlock(raw []byte) block {
 
 // field notes the field on the line from at to end; the next line begins at next.
 func (b *block) field(at, end, next int) {
-	if at == end || b.raw[at] == ':' {
+	if at == end {
+		return
+	}
+	if b.raw[at] == ':' {
+		b.comments++
 		return
 	}
 	b.fields++

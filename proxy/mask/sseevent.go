@@ -37,7 +37,7 @@ func (e *event) size() int {
 	return 3*e.length + overhead*(1+len(e.segs))
 }
 
-// addLF adds the second half of a CR LF.
+// addLF adds a LF behind the event.
 func (e *event) addLF() {
 	last := len(e.frame) - 1
 	e.raw = append(e.raw, '\n')

@@ -3,6 +3,7 @@ package mask
 import (
 	"bytes"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -117,7 +118,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	m := everything(t)
 	for _, text := range []string{"ey", "eyJ", "eyJaaaaaaaaaaaaaaaaaaaaa.", "a", "%25", `\`, "4111 ", "1", "@", "a@", "gh" + "s_", pem("PRIVATE KEY", "\n", 1)[:90], `\n`, "hooks." + "slack.com/a/a/a/a"} {
 		w := m.Writer(&bytes.Buffer{})
-		for range 200 {
+		for range 40 {
 			_, _ = w.Write([]byte(strings.Repeat(text, 4096/len(text))))
 			if held := len(w.engine.v.buf); held > 2*(maxHold+4096) {
 				t.Fatalf("%q: %d bytes held", text, held)
@@ -128,6 +129,22 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 		_ = w.Close()
 	}
+}
+
+// One Masker serves many goroutines.
+func TestMaskerIsConcurrent(t *testing.T) {
+	m := everything(t)
+	text := []byte(strings.Join(fragments(), " "))
+	want, _ := m.Bytes(text)
+	var group sync.WaitGroup
+	for size := range 8 {
+		group.Go(func() {
+			if got, _ := cut(m, text, func(int) int { return 50 + size }); !bytes.Equal(want, got) {
+				t.Errorf("pieces of %d: another result", 50+size)
+			}
+		})
+	}
+	group.Wait()
 }
 
 // flusher counts its flushes.

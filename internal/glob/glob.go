@@ -1,13 +1,14 @@
-package policy
+// Package glob matches names with patterns, in the one way that the broker and its proxies share.
+package glob
 
 import "strings"
 
-// Glob is a pattern that means a whole name: "*" stands for any characters, none included, and all
+// Pattern is a pattern that means a whole name: "*" stands for any characters, none included, and all
 // else for itself.
-type Glob string
+type Pattern string
 
 // Match reports whether the pattern matches a name, in time proportional to their product at most.
-func (g Glob) Match(name string) bool {
+func (g Pattern) Match(name string) bool {
 	parts := strings.Split(string(g), "*")
 	if len(parts) == 1 {
 		return string(g) == name
@@ -28,4 +29,4 @@ func (g Glob) Match(name string) bool {
 }
 
 // Literal reports whether the pattern is a plain name.
-func (g Glob) Literal() bool { return !strings.Contains(string(g), "*") }
+func (g Pattern) Literal() bool { return !strings.Contains(string(g), "*") }
