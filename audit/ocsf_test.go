@@ -122,8 +122,12 @@ func checkRequired(t *testing.T, got map[string]any) {
 		}
 	}
 	for _, path := range [][]string{
-		{"time"}, {"severity_id"}, {"metadata", "version"}, {"metadata", "uid"},
-		{"metadata", "product", "name"}, {"metadata", "product", "vendor_name"},
+		{"time"},
+		{"severity_id"},
+		{"metadata", "version"},
+		{"metadata", "uid"},
+		{"metadata", "product", "name"},
+		{"metadata", "product", "vendor_name"},
 	} {
 		if at(got, path...) == nil {
 			t.Errorf("%v is missing", path)

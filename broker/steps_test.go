@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -149,4 +150,45 @@ func TestRevocationGoesOnAtOnce(t *testing.T) {
 	w.sweep()
 	w.wantState(w.lease(g.ID), cred.LeaseRevoked)
 	w.wantLive("vault", 0)
+}
+
+// Callers and sweeps at the same time keep the invariant, too.
+func TestAllAtOnce(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	var wg sync.WaitGroup
+	for n := range 8 {
+		target := []string{"db", "plain", "endless", "long"}[n%4]
+		g, err := w.Exchange(ctx, runner, cred.Request{Target: target, IdempotencyKey: target}) // two share a grant
+		w.must(err)
+		tok := w.token(g)
+		wg.Go(func() {
+			for i := range 6 {
+				r, err := w.redeem(target, tok)
+				if k := cred.KindOf(err); err != nil && k != cred.Unavailable && k != cred.Denied && k != cred.Expired {
+					t.Errorf("redeem: %v", err)
+				}
+				if err == nil && r.Lease.State() != cred.LeaseIssued {
+					t.Errorf("redeemed a lease that is %s", r.Lease.State())
+				}
+				if err := w.Sweep(ctx); err != nil {
+					t.Errorf("sweep: %v", err)
+				}
+				w.clock.advance(time.Second)
+				if i == 4 && n < 4 {
+					if _, _, err := w.Revoke(ctx, runner, g.ID, ""); err != nil {
+						t.Errorf("revoke: %v", err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	w.clock.advance(time.Minute)
+	w.sweep()
+	for name, source := range w.sources {
+		for id := range source.live() {
+			t.Errorf("lease %s lives at %s after its grant was revoked", id, name)
+		}
+	}
 }

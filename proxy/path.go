@@ -63,7 +63,7 @@ func checkPath(path string) error {
 		}
 		decoded, err := url.PathUnescape(path)
 		if err != nil || decoded == path {
-			return nil // a percent sign that begins no escape stays what it is
+			return nil //nolint:nilerr // a percent sign that begins no escape stays what it is
 		}
 		path = decoded
 	}

@@ -226,8 +226,10 @@ func TestInjection(t *testing.T) {
 }
 
 func TestUpstreamURLs(t *testing.T) {
-	for _, bad := range []string{"", "up.example.com", "ftp://up.example.com", "https://", "https://u:p@up.example.com", "https://up.example.com/?q=1",
-		"https://up.example.com/#f", "https://up.example.com/a/../b", "https:opaque", "https://up.example.com/?", "://"} {
+	for _, bad := range []string{
+		"", "up.example.com", "ftp://up.example.com", "https://", "https://u:p@up.example.com", "https://up.example.com/?q=1",
+		"https://up.example.com/#f", "https://up.example.com/a/../b", "https:opaque", "https://up.example.com/?", "://",
+	} {
 		if _, err := newUpstream(cred.HTTPTarget{Upstream: bad}, bearer("t")); ruleOf(err) != "target_unusable" {
 			t.Errorf("%q: %v", bad, err)
 		}

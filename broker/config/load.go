@@ -18,6 +18,9 @@ type Options struct {
 	// WithoutFiles leaves out the check that the files which the configuration names exist: for
 	// commands that run elsewhere than the broker.
 	WithoutFiles bool
+	// More finds what only the program can, such as problems of issuers' own sections. It is called
+	// with what could be read, also where there are problems already; Policy is then nil.
+	More func(*Config) strictyaml.Problems
 }
 
 // Load reads and checks the file at a path. The error is a strictyaml.Problems with everything that
@@ -49,6 +52,9 @@ func load(root *strictyaml.Node, problems strictyaml.Problems, o Options) (*Conf
 	k.proxies()
 	k.targets()
 	k.policy()
+	if o.More != nil {
+		k.problems = append(k.problems, o.More(c)...)
+	}
 	if err := problems.Merge(k.problems).Sorted().Err(); err != nil {
 		return nil, err
 	}

@@ -145,9 +145,18 @@ func TestRefusedClaimsOfEveryShape(t *testing.T) {
 		value  any
 		reason string // empty: accepted
 	}{
-		{"bad", "EVENT_REFUSED"}, {true, "EVENT_REFUSED"}, {7, "EVENT_REFUSED"}, {nil, "EVENT_REFUSED"},
-		{[]any{"good", "bad"}, "EVENT_REFUSED"}, {map[string]any{}, "CLAIM_INVALID"}, {[]any{[]any{"bad"}}, "CLAIM_INVALID"},
-		{"good", ""}, {false, ""}, {7.5, ""}, {[]any{}, ""}, {"BAD", ""},
+		{"bad", "EVENT_REFUSED"},
+		{true, "EVENT_REFUSED"},
+		{7, "EVENT_REFUSED"},
+		{nil, "EVENT_REFUSED"},
+		{[]any{"good", "bad"}, "EVENT_REFUSED"},
+		{map[string]any{}, "CLAIM_INVALID"},
+		{[]any{[]any{"bad"}}, "CLAIM_INVALID"},
+		{"good", ""},
+		{false, ""},
+		{7.5, ""},
+		{[]any{}, ""},
+		{"BAD", ""},
 	} {
 		token := i.Sign(with(i, "c", test.value))
 		_, err := v.Verify(t.Context(), token)

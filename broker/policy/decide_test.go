@@ -134,7 +134,8 @@ func TestExplained(t *testing.T) {
 		private Finding
 	}{
 		{
-			"the condition that failed", job(dev), cred.Request{Target: "orders-db"},
+			"the condition that failed", job(dev),
+			cred.Request{Target: "orders-db"},
 			told{
 				"deploys-from-main", ReasonNoRuleMatches, `principal.claims.ref == "refs/heads/main" (was "refs/heads/dev")`,
 				`rule "deploys-from-main" does not allow target "orders-db": principal.claims.ref == "refs/heads/main" (was "refs/heads/dev")`,
@@ -142,7 +143,8 @@ func TestExplained(t *testing.T) {
 			Finding{"deploys-from-main", ReasonNoRuleMatches, `principal.claims.ref == "refs/heads/main" (was "refs/heads/dev")`},
 		},
 		{
-			"a claim is absent", job(map[string]any{"ref": "refs/heads/main"}), cred.Request{Target: "orders-db", Reason: "x"},
+			"a claim is absent", job(map[string]any{"ref": "refs/heads/main"}),
+			cred.Request{Target: "orders-db", Reason: "x"},
 			told{
 				"deploys-from-main", ReasonNoRuleMatches, `principal.claims.repository_id == "4711" (claim repository_id is absent)`,
 				`rule "deploys-from-main" does not allow target "orders-db": principal.claims.repository_id == "4711" (claim repository_id is absent)`,
@@ -150,7 +152,8 @@ func TestExplained(t *testing.T) {
 			Finding{"deploys-from-main", ReasonNoRuleMatches, `principal.claims.repository_id == "4711" (claim repository_id is absent)`},
 		},
 		{
-			"several conditions", job(dev), cred.Request{Target: "orders-test"},
+			"several conditions", job(dev),
+			cred.Request{Target: "orders-test"},
 			told{
 				"night-deploys", ReasonNoRuleMatches, `principal.claims.ref.matches("refs/heads/(main|night)") (was "refs/heads/dev")`,
 				`rule "night-deploys" does not allow target "orders-test": principal.claims.ref.matches("refs/heads/(main|night)") (was "refs/heads/dev"), and 2 more conditions fail`,
@@ -158,7 +161,8 @@ func TestExplained(t *testing.T) {
 			Finding{"night-deploys", ReasonNoRuleMatches, `principal.claims.ref.matches("refs/heads/(main|night)") (was "refs/heads/dev")`},
 		},
 		{
-			"a scope", person("senior-engineers"), cred.Request{Target: "copilot", Scopes: []string{"test", "admin"}},
+			"a scope", person("senior-engineers"),
+			cred.Request{Target: "copilot", Scopes: []string{"test", "admin"}},
 			told{
 				"seniors", ReasonScopeNotAllowed, `scope "admin" is not allowed (the rule allows "production", "test")`,
 				`rule "seniors" does not allow target "copilot": scope "admin" is not allowed (the rule allows "production", "test")`,
@@ -166,7 +170,8 @@ func TestExplained(t *testing.T) {
 			Finding{"seniors", ReasonScopeNotAllowed, `scope "admin" is not allowed (the rule allows "production", "test")`},
 		},
 		{
-			"no actor, and the provider is theirs", person(), cred.Request{Target: "secret-project"},
+			"no actor, and the provider is theirs", person(),
+			cred.Request{Target: "secret-project"},
 			told{
 				"agents", ReasonNoRuleMatches, `principal.actor.kind == "agent" (principal.actor.kind is absent)`,
 				`rule "agents" does not allow target "secret-project": principal.actor.kind == "agent" (principal.actor.kind is absent)`,
@@ -174,17 +179,20 @@ func TestExplained(t *testing.T) {
 			Finding{"agents", ReasonNoRuleMatches, `principal.actor.kind == "agent" (principal.actor.kind is absent)`},
 		},
 		{
-			"another provider's target is unknown", person(), cred.Request{Target: "orders-db"},
+			"another provider's target is unknown", person(),
+			cred.Request{Target: "orders-db"},
 			told{"", ReasonTargetUnknown, "", `there is no target "orders-db" that you may ask for; "daypass targets" lists yours`},
 			Finding{"deploys-from-main", ReasonNoRuleMatches, `principal.provider == "github-actions" (was "okta")`},
 		},
 		{
-			"a rule without a provider tells nobody", person("juniors"), cred.Request{Target: "copilot"},
+			"a rule without a provider tells nobody", person("juniors"),
+			cred.Request{Target: "copilot"},
 			told{"", ReasonTargetUnknown, "", `there is no target "copilot" that you may ask for; "daypass targets" lists yours`},
 			Finding{"seniors", ReasonNoRuleMatches, `"senior-engineers" in principal.groups (was ["juniors"])`},
 		},
 		{
-			"no such target", person(), cred.Request{Target: "nothing"},
+			"no such target", person(),
+			cred.Request{Target: "nothing"},
 			told{"", ReasonTargetUnknown, "", `there is no target "nothing" that you may ask for; "daypass targets" lists yours`},
 			Finding{Reason: ReasonTargetUnknown},
 		},

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"fmt"
 	"io"
 	"os"
 
@@ -48,20 +47,18 @@ func newServe() *cobra.Command {
 }
 
 func newCheck() *cobra.Command {
-	var path string
+	var path, output string
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration and name every problem",
 		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if _, err := loadConfig(path); err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: no problems\n", path)
-			return nil
+			_, err := loadConfig(path)
+			return cli.ShowCheck(cmd.OutOrStdout(), output, path, "", err)
 		},
 	}
 	addConfigFlag(cmd, &path)
+	cli.AddOutput(cmd, &output)
 	return cmd
 }
 

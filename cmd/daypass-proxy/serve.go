@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -57,7 +58,7 @@ func serve(ctx context.Context, c *config, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Listen)
+	listener, err := cli.Listen(ctx, c.Listen)
 	if err != nil {
 		return err
 	}
@@ -90,7 +91,10 @@ func runAll(ctx context.Context, logger *slog.Logger, p *proxy.Proxy, front *pro
 		logger.Info("stopping: finishing what runs; a second signal stops at once")
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
-		return errors.Join(front.Shutdown(drain), p.Close(drain))
+		if err := errors.Join(front.Shutdown(drain), p.Close(drain)); err != nil {
+			return fmt.Errorf("uses still ran after %s and were cut off", drainTimeout)
+		}
+		return nil
 	})
 	err := serving.Wait()
 	stop()

@@ -94,6 +94,12 @@ func (x *exportFlags) export(ctx context.Context, client *sdk.Client, w io.Write
 // replaceFile makes a file of mode 0600 that holds all that write writes; where that fails, a file
 // that was there before is left as it was.
 func replaceFile(name string, write func(io.Writer) error) error {
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		name = real
+	}
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		return cli.Usagef("%s is not a regular file; without --file the export goes to standard output", name)
+	}
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*") // makes it with mode 0600
 	if err != nil {
 		return err
@@ -179,11 +185,14 @@ func showReport(w io.Writer, output string, r audit.Report) error {
 	if !r.Complete {
 		what = "a selection: each entry is proven to be in the log, entries may have been left out"
 	}
-	fmt.Fprintf(table, "verified\t%d entries\nlog\t%s\ncheckpoint\t%d entries\nextent\t%s\n", r.Entries, r.Origin, r.Size, what)
+	cli.Row(table, "verified", fmt.Sprintf("%d entries", r.Entries))
+	cli.Row(table, "log", r.Origin)
+	cli.Row(table, "checkpoint", fmt.Sprintf("%d entries", r.Size))
+	cli.Row(table, "extent", what)
 	if r.KeyFromFile {
-		fmt.Fprintln(table, "key\tfrom the file itself: this proves that the file agrees with itself, not whose log it is; give --key")
+		cli.Row(table, "key", "from the file itself: this proves that the file agrees with itself, not whose log it is; give --key")
 	} else {
-		fmt.Fprintln(table, "key\tthe one that you gave")
+		cli.Row(table, "key", "the one that you gave")
 	}
 	return table.Flush()
 }

@@ -5,7 +5,7 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -80,14 +80,17 @@ var exchangeOutputs = map[string]func(io.Writer, sdk.Granted) error{
 }
 
 func exchangeText(w io.Writer, g sdk.Granted) error {
-	fmt.Fprintf(w, "grant    %s\ntarget   %s\nrule     %s\nends     %s\n",
-		g.Grant.GetId(), g.Grant.GetTarget(), g.Grant.GetRule(), g.Grant.GetExpireTime().AsTime().Format(time.RFC3339))
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	cli.Row(table, "grant", g.Grant.GetId())
+	cli.Row(table, "target", g.Grant.GetTarget())
+	cli.Row(table, "rule", g.Grant.GetRule())
+	cli.Row(table, "ends", when(g.Grant.GetExpireTime()))
 	if g.Credential == nil {
-		fmt.Fprintln(w, "delivery through a proxy; -o token prints the token that it takes")
-		return nil
+		cli.Row(table, "delivery", "through a proxy; -o token prints the token that it takes")
+	} else {
+		cli.Row(table, "delivery", fmt.Sprintf("direct: %s with %s; -o env or -o json prints it", g.Credential.Type, strings.Join(fieldNames(*g.Credential), ", ")))
 	}
-	fmt.Fprintf(w, "delivery direct: %s with %s; -o env or -o json prints it\n", g.Credential.Type, strings.Join(fieldNames(*g.Credential), ", "))
-	return nil
+	return table.Flush()
 }
 
 func exchangeJSON(w io.Writer, g sdk.Granted) error {

@@ -36,9 +36,9 @@ func newGrantsList(c *connection) *cobra.Command {
 				return err
 			}
 			return show(cmd.OutOrStdout(), output, &pb.ListGrantsResponse{Grants: grants, NextPageToken: next}, func(w io.Writer) {
-				fmt.Fprintln(w, "GRANT\tSTATE\tTARGET\tHOLDER\tRULE\tMADE\tENDS")
+				cli.Row(w, "GRANT", "STATE", "TARGET", "HOLDER", "RULE", "MADE", "ENDS")
 				for _, g := range grants {
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", g.GetId(), g.GetState(), g.GetTarget(), g.GetHolder().GetSubject(), g.GetRule(), when(g.GetCreateTime()), when(g.GetExpireTime()))
+					cli.Row(w, g.GetId(), g.GetState(), g.GetTarget(), g.GetHolder().GetSubject(), g.GetRule(), when(g.GetCreateTime()), when(g.GetExpireTime()))
 				}
 				if next != "" {
 					fmt.Fprintf(w, "\nthere are more: --page %s\n", next)
@@ -124,21 +124,28 @@ func (c *connection) revoker(stdin io.Reader, named bool, tokenFile string) (sdk
 }
 
 func showGrant(w io.Writer, g *pb.Grant, leases []*pb.Lease) {
-	fmt.Fprintf(w, "grant\t%s\nstate\t%s\ntarget\t%s\nholder\t%s\nrule\t%s\npolicy\t%s\nmade\t%s\nends\t%s\n",
-		g.GetId(), g.GetState(), g.GetTarget(), g.GetHolder().GetSubject(), g.GetRule(), g.GetPolicyHash(), when(g.GetCreateTime()), when(g.GetExpireTime()))
+	cli.Row(w, "grant", g.GetId())
+	cli.Row(w, "state", g.GetState())
+	cli.Row(w, "target", g.GetTarget())
+	cli.Row(w, "holder", g.GetHolder().GetSubject())
+	cli.Row(w, "rule", g.GetRule())
+	cli.Row(w, "policy", g.GetPolicyHash())
+	cli.Row(w, "made", when(g.GetCreateTime()))
+	cli.Row(w, "ends", when(g.GetExpireTime()))
 	if g.GetEndTime() != nil {
-		fmt.Fprintf(w, "ended\t%s\t%s\n", when(g.GetEndTime()), g.GetEndReason())
+		cli.Row(w, "ended", strings.TrimSpace(when(g.GetEndTime())+" "+g.GetEndReason()))
 	}
 	if len(leases) == 0 {
 		return
 	}
-	fmt.Fprintln(w, "\nLEASE\tSTATE\tISSUER\tENDS\tNOTE")
+	fmt.Fprintln(w)
+	cli.Row(w, "LEASE", "STATE", "ISSUER", "ENDS", "NOTE")
 	for _, l := range leases {
 		note := l.GetNote()
 		if !l.GetRevocable() && l.GetState() == "issued" {
-			note = "its source can't end it early. " + note
+			note = strings.TrimSpace("its source can't end it early. " + note)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.GetId(), l.GetState(), l.GetIssuer(), when(l.GetExpireTime()), note)
+		cli.Row(w, l.GetId(), l.GetState(), l.GetIssuer(), when(l.GetExpireTime()), note)
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"io"
 	"strings"
 	"text/tabwriter"
@@ -28,8 +27,12 @@ func newWhoami(c *connection) *cobra.Command {
 				return err
 			}
 			return show(cmd.OutOrStdout(), output, p, func(w io.Writer) {
-				fmt.Fprintf(w, "subject\t%s\nissuer\t%s\nprovider\t%s\nkind\t%s\nname\t%s\ngroups\t%s\n",
-					p.GetSubject(), p.GetIssuer(), p.GetProvider(), p.GetKind(), p.GetName(), strings.Join(p.GetGroups(), ", "))
+				cli.Row(w, "subject", p.GetSubject())
+				cli.Row(w, "issuer", p.GetIssuer())
+				cli.Row(w, "provider", p.GetProvider())
+				cli.Row(w, "kind", p.GetKind())
+				cli.Row(w, "name", p.GetName())
+				cli.Row(w, "groups", strings.Join(p.GetGroups(), ", "))
 			})
 		}),
 	}
@@ -49,10 +52,10 @@ func newTargets(c *connection) *cobra.Command {
 				return err
 			}
 			return show(cmd.OutOrStdout(), output, &pb.ListTargetsResponse{Targets: targets}, func(w io.Writer) {
-				fmt.Fprintln(w, "TARGET\tDELIVERY\tSCOPES\tAT MOST")
+				cli.Row(w, "TARGET", "DELIVERY", "SCOPES", "AT MOST")
 				for _, t := range targets {
 					delivery := strings.ToLower(strings.TrimPrefix(t.GetDelivery().String(), "DELIVERY_"))
-					fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", t.GetName(), delivery, strings.Join(t.GetScopes(), " "), t.GetMaxTtl().AsDuration())
+					cli.Row(w, t.GetName(), delivery, strings.Join(t.GetScopes(), " "), t.GetMaxTtl().AsDuration().String())
 				}
 			})
 		}),

@@ -37,13 +37,13 @@ func (s *settings) readDriver(section config.Issuer) (driver, strictyaml.Problem
 	case vaultDriver:
 		v := vaultSection{name: section.Name}
 		problems := section.Decode(&v)
-		return v.open, append(problems, v.problems(section.Section)...)
+		return v.open, problems.Merge(v.problems(section.Section))
 	case staticDriver:
 		var v staticSection
 		problems := section.Decode(&v)
-		return v.open, append(problems, v.problems(section.Section)...)
+		return v.open, problems.Merge(v.problems(section.Section))
 	default:
-		return nil, strictyaml.Problems{section.Section.Problem("", fmt.Sprintf("there is no driver %q", section.Driver), "")}
+		return nil, nil // package config has told that there is no such driver
 	}
 }
 
@@ -61,7 +61,7 @@ func (s *settings) openIssuers(keys *token.KeyRing) (map[string]issuer.Issuer, f
 		i, err := s.drivers[n](s, keys)
 		if err != nil {
 			closeAll()
-			return nil, nil, fmt.Errorf("issuer %q: %w", section.Name, err)
+			return nil, nil, fmt.Errorf("issuer %q: %s", section.Name, cred.PublicText(err))
 		}
 		all[section.Name] = i
 	}

@@ -43,22 +43,22 @@ func newServe() *cobra.Command {
 }
 
 func newCheck() *cobra.Command {
-	var path string
+	var path, output string
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check the configuration and name every problem",
 		Args:  cli.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			note := ""
 			s, err := loadSettings(path)
-			if err != nil {
-				return err
+			if err == nil {
+				note = fmt.Sprintf(" (%d targets, %d rules, policy %s)", len(s.config.Targets), len(s.config.Rules), s.config.Policy.Hash()[:12])
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: no problems (%d targets, %d rules, policy %s)\n",
-				path, len(s.config.Targets), len(s.config.Rules), s.config.Policy.Hash()[:12])
-			return nil
+			return cli.ShowCheck(cmd.OutOrStdout(), output, path, note, err)
 		},
 	}
 	addConfigFlag(cmd, &path)
+	cli.AddOutput(cmd, &output)
 	return cmd
 }
 

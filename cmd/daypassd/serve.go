@@ -17,13 +17,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/broker"
 	"github.com/daypass-io/daypass/broker/config"
 	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/rpc"
 	"github.com/daypass-io/daypass/internal/cli"
-	"github.com/daypass-io/daypass/internal/keyfile"
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
 	"github.com/daypass-io/daypass/store/bolt"
@@ -56,7 +54,7 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 	if err != nil {
 		return err
 	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.config.Server.Listen)
+	listener, err := cli.Listen(ctx, s.config.Server.Listen)
 	if err != nil {
 		return err
 	}
@@ -97,10 +95,6 @@ func runAll(ctx context.Context, logger *slog.Logger, b *broker.Broker, issuers 
 // open opens the store and makes the broker and its issuers. What is returned last closes all of it.
 func open(ctx context.Context, s *settings, logger *slog.Logger) (*broker.Broker, map[string]issuer.Issuer, func(), error) {
 	c := s.config
-	sealing, err := store.ReadSealingKey(c.Store.SealingKey)
-	if err != nil {
-		return nil, nil, nil, err
-	}
 	if err := os.MkdirAll(filepath.Dir(c.Store.Path), 0o700); err != nil {
 		return nil, nil, nil, err
 	}
@@ -108,16 +102,16 @@ func open(ctx context.Context, s *settings, logger *slog.Logger) (*broker.Broker
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	b, issuers, closeIssuers, err := assemble(ctx, s, raw, sealing, logger)
+	b, issuers, closeIssuers, err := assemble(ctx, s, raw, logger)
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, raw.Close())
 	}
 	return b, issuers, func() { closeIssuers(); _ = raw.Close() }, nil
 }
 
-func assemble(ctx context.Context, s *settings, raw *bolt.Store, sealing *store.SealingKey, logger *slog.Logger) (*broker.Broker, map[string]issuer.Issuer, func(), error) {
+func assemble(ctx context.Context, s *settings, raw *bolt.Store, logger *slog.Logger) (*broker.Broker, map[string]issuer.Issuer, func(), error) {
 	c := s.config
-	sealed := store.Sealed(raw, sealing)
+	sealed := store.Sealed(raw, s.sealing)
 	who, err := identity.New(c.Providers(), time.Now)
 	if err != nil {
 		return nil, nil, nil, err
@@ -171,21 +165,4 @@ func serverTLS(c config.Server) (*tls.Config, error) {
 		return nil, fmt.Errorf("%s holds no PEM certificate", c.TLS.ClientCA)
 	}
 	return out, nil
-}
-
-// openSigner reads the key that signs the log's checkpoints.
-func openSigner(c *config.Config) (*audit.Signer, error) {
-	key, err := keyfile.Read(c.Audit.SigningKey)
-	if err != nil {
-		return nil, err
-	}
-	signer, err := audit.ParseSigner(key)
-	if err != nil {
-		return nil, err
-	}
-	if signer.Origin() != c.Audit.Origin {
-		return nil, fmt.Errorf("the signing key %s is for the log %q, and the configuration names the log %q; set audit.origin, or use the key of that log",
-			c.Audit.SigningKey, signer.Origin(), c.Audit.Origin)
-	}
-	return signer, nil
 }

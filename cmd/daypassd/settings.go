@@ -1,13 +1,18 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/broker/config"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/keyfile"
 	"github.com/daypass-io/daypass/internal/strictyaml"
 	"github.com/daypass-io/daypass/proxy/mask"
+	"github.com/daypass-io/daypass/store"
 )
 
 // settings are the configuration with everything that can be checked without a network checked.
@@ -15,45 +20,81 @@ type settings struct {
 	config  *config.Config
 	dir     string // of the file: paths in issuers' sections are relative to it
 	signer  *audit.Signer
+	sealing *store.SealingKey
 	drivers []driver // one for each of config.Issuers
 }
 
 // loadSettings reads the configuration and names every problem, those of the issuers' own sections
-// included.
+// and of the key files included.
 func loadSettings(path string) (*settings, error) {
 	detectors := append([]string{"secrets", "pii"}, mask.Names()...)
-	c, err := config.Load(path, config.Options{Detectors: detectors, Drivers: []string{vaultDriver, staticDriver}})
+	s := &settings{dir: filepath.Dir(path)}
+	c, err := config.Load(path, config.Options{Detectors: detectors, Drivers: []string{vaultDriver, staticDriver}, More: s.problems})
 	if err != nil {
 		return nil, err
 	}
-	s := &settings{config: c, dir: filepath.Dir(path)}
+	s.config = c
+	return s, nil
+}
+
+// problems finds what package config can't.
+func (s *settings) problems(c *config.Config) strictyaml.Problems {
 	var problems strictyaml.Problems
 	for _, section := range c.Issuers {
 		d, found := s.readDriver(section)
 		s.drivers = append(s.drivers, d)
 		problems = append(problems, found...)
 	}
-	problems = append(problems, s.deliveryProblems()...)
-	if err := problems.Sorted().Err(); err != nil {
-		return nil, err
+	return append(append(problems, deliveryProblems(c)...), s.keyProblems(c)...)
+}
+
+// keyProblems reads the broker's key files. One that is not there is known already.
+func (s *settings) keyProblems(c *config.Config) strictyaml.Problems {
+	var problems strictyaml.Problems
+	refuse := func(path string, err error) {
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			problems = append(problems, c.At.Problem(path, cred.PublicText(err), ""))
+		}
 	}
+	var err error
+	s.sealing, err = store.ReadSealingKey(c.Store.SealingKey)
+	refuse("store.sealing_key", err)
 	s.signer, err = openSigner(c)
-	return s, err
+	refuse("audit.signing_key", err)
+	return problems
 }
 
 // deliveryProblems finds targets that hand a secret out which only a proxy may hold.
-func (s *settings) deliveryProblems() strictyaml.Problems {
+func deliveryProblems(c *config.Config) strictyaml.Problems {
 	static := map[string]bool{}
-	for _, i := range s.config.Issuers {
+	for _, i := range c.Issuers {
 		static[i.Name] = i.Driver == staticDriver
 	}
 	var problems strictyaml.Problems
-	for i, t := range s.config.Targets {
-		if target, ok := s.config.Policy.Target(t.Name); ok && target.Deliver == "direct" && static[t.Credential.Issuer] {
-			problems = append(problems, s.config.At.Problem(strictyaml.Index("targets", i),
+	for i, t := range c.Targets {
+		direct := t.Deliver == string(cred.DeliverDirect) || t.Deliver == "" && t.HTTP == nil
+		if direct && static[t.Credential.Issuer] {
+			problems = append(problems, c.At.Problem(strictyaml.Index("targets", i),
 				fmt.Sprintf("delivers the static secret of issuer %q to the caller, who would keep it for ever", t.Credential.Issuer),
 				"set http, so that a proxy spends it"))
 		}
 	}
 	return problems
+}
+
+// openSigner reads the key that signs the log's checkpoints.
+func openSigner(c *config.Config) (*audit.Signer, error) {
+	key, err := keyfile.Read(c.Audit.SigningKey)
+	if err != nil {
+		return nil, err
+	}
+	signer, err := audit.ParseSigner(key)
+	if err != nil {
+		return nil, err
+	}
+	if signer.Origin() != c.Audit.Origin {
+		return nil, cred.Errorf(cred.Invalid, "settings", fmt.Sprintf(
+			"is the key of the log %q, and this file names the log %q; set audit.origin, or use the key of that log", signer.Origin(), c.Audit.Origin), "origin")
+	}
+	return signer, nil
 }

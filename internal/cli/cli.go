@@ -125,14 +125,14 @@ func report(name string, err error, stderr io.Writer) {
 		text = e.Public
 	}
 	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
-		fmt.Fprintf(stderr, "%s: error: %s\n", name, line)
+		fmt.Fprintf(stderr, "%s: error: %s\n", name, visible(line))
 	}
 	if e, ok := errors.AsType[*cred.Error](err); ok {
 		if e.Rule != "" && !strings.Contains(text, e.Rule) {
-			fmt.Fprintf(stderr, "%s: rule: %s\n", name, e.Rule)
+			fmt.Fprintf(stderr, "%s: rule: %s\n", name, visible(e.Rule))
 		}
 		if e.Claim != "" && !strings.Contains(text, e.Claim) {
-			fmt.Fprintf(stderr, "%s: failed: %s\n", name, e.Claim)
+			fmt.Fprintf(stderr, "%s: failed: %s\n", name, visible(e.Claim))
 		}
 	}
 	if hint := hintFor(name, err); hint != "" {

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -54,6 +56,30 @@ func (c *choice) Set(s string) error {
 func orList(words []string) string {
 	last := len(words) - 1
 	return strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// Row writes a line of a table whose columns are separated by tabs. What was typed by others, such as
+// a reason or a name, can't break the table or steer the terminal.
+func Row(w io.Writer, cells ...string) {
+	clean := make([]string, len(cells))
+	for i, cell := range cells {
+		clean[i] = visible(cell)
+	}
+	fmt.Fprintln(w, strings.Join(clean, "\t"))
+}
+
+// visible returns a text with what does not print written as in a Go literal.
+func visible(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 // WriteJSON writes a value as indented JSON.

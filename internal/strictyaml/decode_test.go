@@ -106,34 +106,44 @@ func TestDefaults(t *testing.T) {
 // TestProblems checks that each mistake is told with its place, and that all of them are.
 func TestProblems(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
-		{"unknown keys, all of them", "txet: a\nnested: {name: n, nmae: m}\nzzz: 1",
+		{
+			"unknown keys, all of them", "txet: a\nnested: {name: n, nmae: m}\nzzz: 1",
 			`f.yaml:1:1: txet: unknown key (did you mean "text"?)
 f.yaml:2:19: nested.nmae: unknown key (did you mean "name"?)
-f.yaml:3:1: zzz: unknown key (possible are common, text, flag, count, size, wait, mode, modes, nested, optional, list, by_name, level, raw, token)`},
+f.yaml:3:1: zzz: unknown key (possible are common, text, flag, count, size, wait, mode, modes, nested, optional, list, by_name, level, raw, token)`,
+		},
 		{"missing", "text: a", "f.yaml:1:1: nested.name: is missing"},
 		{"missing below", "nested: {}\nlist: [{map: {}}]", "f.yaml:1:9: nested.name: is missing\nf.yaml:2:8: list[0].name: is missing"},
-		{"types", "nested: {name: n}\ntext: 5\nflag: yes\ncount: 1.5\nsize: 70000\nwait: 30\nlist: {a: b}\nby_name: [x]\n",
+		{
+			"types", "nested: {name: n}\ntext: 5\nflag: yes\ncount: 1.5\nsize: 70000\nwait: 30\nlist: {a: b}\nby_name: [x]\n",
 			`f.yaml:2:7: text: must be a string, not a number (put it in quotes)
 f.yaml:3:7: flag: must be true or false, not a string
 f.yaml:4:8: count: must be a whole number in decimal digits, within the range of this key
 f.yaml:5:7: size: must be a whole number in decimal digits, within the range of this key
 f.yaml:6:7: wait: must be a duration with a unit, not a number (such as "90s", "15m" or "8h")
 f.yaml:7:7: list: must be a list, not a mapping
-f.yaml:8:10: by_name: must be a mapping, not a list`},
-		{"more types", "nested: x\nwait: soon\ncount: 0x10\ntext: [a]\nlist: [{name: true}]",
+f.yaml:8:10: by_name: must be a mapping, not a list`,
+		},
+		{
+			"more types", "nested: x\nwait: soon\ncount: 0x10\ntext: [a]\nlist: [{name: true}]",
 			`f.yaml:1:9: nested: must be a mapping, not a string
 f.yaml:2:7: wait: must be a duration (such as "90s", "15m", "8h" or "30d")
 f.yaml:3:8: count: must be a whole number in decimal digits, within the range of this key
 f.yaml:4:7: text: must be a string, not a list
-f.yaml:5:15: list[0].name: must be a string, not true or false (put it in quotes)`},
+f.yaml:5:15: list[0].name: must be a string, not true or false (put it in quotes)`,
+		},
 		{"negative duration", "nested: {name: n}\nwait: -1s", `f.yaml:2:7: wait: must not be negative (such as "90s", "15m", "8h" or "30d")`},
-		{"enums", "nested: {name: n}\nmode: prxy\nmodes: [direct, other]",
+		{
+			"enums", "nested: {name: n}\nmode: prxy\nmodes: [direct, other]",
 			`f.yaml:2:7: mode: is not a value that this key can have (did you mean "proxy"?)
-f.yaml:3:17: modes[1]: is not a value that this key can have (possible are direct, proxy)`},
-		{"duplicates", "nested: {name: n, name: m}\ntext: a\ntext: b\ntext: c",
+f.yaml:3:17: modes[1]: is not a value that this key can have (possible are direct, proxy)`,
+		},
+		{
+			"duplicates", "nested: {name: n, name: m}\ntext: a\ntext: b\ntext: c",
 			`f.yaml:1:19: nested.name: is set twice, first on line 1
 f.yaml:3:1: text: is set twice, first on line 2
-f.yaml:4:1: text: is set twice, first on line 2`},
+f.yaml:4:1: text: is set twice, first on line 2`,
+		},
 		{"empty items", "nested: {name: n}\nlist: [~]\nby_name: {a: }", "f.yaml:2:8: list[0]: is empty\nf.yaml:3:13: by_name.a: is empty"},
 		{"two documents", "nested: {name: n}\n---\ntext: a", "f.yaml:3:1: a second document begins here; a configuration file holds one"},
 		{"merge key", "nested: &a {name: n}\noptional: {<<: *a, name: x}", "f.yaml:2:12: optional: merge keys are not supported; repeat the keys, or alias the whole value"},

@@ -92,8 +92,10 @@ func TestTypesAndNames(t *testing.T) {
 		"other":   {loaders{"key": a}, cred.CredentialSource{}, cred.KV, map[string]string{"key": "a"}},
 		"renamed": {loaders{"key": a}, cred.CredentialSource{Fields: map[string]string{"token": "key"}}, cred.Bearer, map[string]string{"token": "a"}},
 		"swapped": {
-			loaders{"username": a, "password": b}, cred.CredentialSource{Fields: map[string]string{"username": "password", "password": "username"}},
-			cred.UserPassword, map[string]string{"username": "b", "password": "a"},
+			loaders{"username": a, "password": b},
+			cred.CredentialSource{Fields: map[string]string{"username": "password", "password": "username"}},
+			cred.UserPassword,
+			map[string]string{"username": "b", "password": "a"},
 		},
 		"typed": {loaders{"key": a}, cred.CredentialSource{Type: cred.Bearer, Fields: map[string]string{"token": "key"}}, cred.Bearer, map[string]string{"token": "a"}},
 	} {

@@ -119,12 +119,14 @@ func (w *world) testKV(t *testing.T) {
 		"as the API does":    {cred.CredentialSource{Path: "secret/data/apps/x"}, cred.KV, map[string]string{"token": "two"}},
 		"an older version": {
 			cred.CredentialSource{Path: "secret/apps/x", Params: map[string]string{"engine": "kv2", "version": "1"}},
-			cred.KV, map[string]string{"token": "one", "n": "7", "list": "a\nb"},
+			cred.KV,
+			map[string]string{"token": "one", "n": "7", "list": "a\nb"},
 		},
 		"as a bearer": {cred.CredentialSource{Path: "secret/apps/x", Type: cred.Bearer}, cred.Bearer, map[string]string{"token": "two"}},
 		"renamed": {
 			cred.CredentialSource{Path: "secret/apps/x", Fields: map[string]string{"key": "token"}},
-			cred.KV, map[string]string{"key": "two"},
+			cred.KV,
+			map[string]string{"key": "two"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -29,8 +29,18 @@ func masked(t testing.TB, m *Masker, text string) string {
 func TestSamples(t *testing.T) {
 	m := compile(t, Secrets, PII).Masker()
 	around := [][2]string{
-		{"", ""}, {" ", " "}, {`{"k":"`, `"}`}, {`{"k":"line\n`, `\nmore"}`}, {"https://host/?a=", "&b=1"},
-		{"x: ", "\r\n"}, {"(", ")"}, {`\"`, `\"`}, {"a%3A", "%20b"}, {"<v>", "</v>"}, {"'", "'"}, {"é", "é"},
+		{"", ""},
+		{" ", " "},
+		{`{"k":"`, `"}`},
+		{`{"k":"line\n`, `\nmore"}`},
+		{"https://host/?a=", "&b=1"},
+		{"x: ", "\r\n"},
+		{"(", ")"},
+		{`\"`, `\"`},
+		{"a%3A", "%20b"},
+		{"<v>", "</v>"},
+		{"'", "'"},
+		{"é", "é"},
 	}
 	for _, s := range samples() {
 		for _, a := range around {
@@ -76,9 +86,14 @@ func TestAWSSecret(t *testing.T) {
 	escaped := strings.ReplaceAll(key, "/", `\/`)
 	m := compile(t, "aws-secret-key").Masker()
 	for _, c := range []struct{ before, key, after string }{
-		{`{"SecretAccessKey":"`, key, `"}`}, {`{"SecretAccessKey" : "`, escaped, `"}`}, {"<SecretAccessKey>", key, "</SecretAccessKey>"},
-		{"aws_secret_access_key = ", key, "\n"}, {"AWS_SECRET_ACCESS_KEY=", key, ""}, {`{\"secretAccessKey\":\"`, key, `\"}`},
-		{"secret access key: ", key, "."}, {"SecretAccessKey%22%3A%22", key, "%22"},
+		{`{"SecretAccessKey":"`, key, `"}`},
+		{`{"SecretAccessKey" : "`, escaped, `"}`},
+		{"<SecretAccessKey>", key, "</SecretAccessKey>"},
+		{"aws_secret_access_key = ", key, "\n"},
+		{"AWS_SECRET_ACCESS_KEY=", key, ""},
+		{`{\"secretAccessKey\":\"`, key, `\"}`},
+		{"secret access key: ", key, "."},
+		{"SecretAccessKey%22%3A%22", key, "%22"},
 	} {
 		want := c.before + "[masked:aws-secret-key]" + c.after
 		if got := masked(t, m, c.before+c.key+c.after); got != want {

@@ -121,7 +121,8 @@ func (v *view) escapeRune(r *readings, i int) verdict {
 	}
 	next := i + 4
 	if utf16.IsSurrogate(c) {
-		for ; next < len(v.buf) && next < i+4+maxBackslashes && v.buf[next] == '\\'; next++ {
+		for next < len(v.buf) && next < i+4+maxBackslashes && v.buf[next] == '\\' {
+			next++
 		}
 		if is := v.literal(next, "u"); is != found {
 			return is

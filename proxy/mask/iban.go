@@ -20,7 +20,7 @@ func findIBAN(v *view, i int) match {
 		return noMatch
 	}
 	country := string([]byte{v.buf[i] &^ 0x20, v.buf[i+1] &^ 0x20})
-	size, known := ibanLengths[country]
+	size, known := ibanLengths[country] //nolint:staticcheck // SA6001: the name is needed again below
 	if !known {
 		return noMatch
 	}

@@ -2,6 +2,7 @@ package mask
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strconv"
 	"unicode/utf8"
@@ -67,7 +68,7 @@ func readPayload(data []byte) (*payload, bool) {
 		return nil, false
 	}
 	_, err := p.dec.ReadToken()
-	return p, err == io.EOF
+	return p, errors.Is(err, io.EOF)
 }
 
 // value reads the next value, a member or element of in. The root's own in has no parent and no name.

@@ -67,20 +67,34 @@ func unnamed(format string) func(string) string {
 
 func flavours() []flavour {
 	return []flavour{
-		{"chat completions", unnamed(`{"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"delta":{"role":"assistant","content":%s},"index":0,"finish_reason":null}]}`),
-			`data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n", at("choices", 0, "delta", "content")},
-		{"chat completions tool call", unnamed(`{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":%s}}]}}]}`),
-			"data: [DONE]\n\n", at("choices", 0, "delta", "tool_calls", 0, "function", "arguments")},
-		{"responses", named("response.output_text.delta", `{"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_1","output_index":0,"content_index":0,"delta":%s,"logprobs":[]}`),
-			"event: response.output_text.done\ndata: " + `{"type":"response.output_text.done","item_id":"msg_1","output_index":0,"content_index":0,"text":"x"}` + "\n\n", at("delta")},
-		{"messages text", named("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":%s}}`),
-			"event: content_block_stop\ndata: " + `{"type":"content_block_stop","index":0}` + "\n\n", at("delta", "text")},
-		{"messages tool input", named("content_block_delta", `{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":%s}}`),
-			"event: content_block_stop\ndata: " + `{"type":"content_block_stop","index":1}` + "\n\n", at("delta", "partial_json")},
-		{"messages thinking", named("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":%s}}`),
-			"event: message_stop\ndata: " + `{"type":"message_stop"}` + "\n\n", at("delta", "thinking")},
-		{"completions", unnamed(`{"object":"text_completion","choices":[{"text":%s,"index":0,"logprobs":null,"finish_reason":null}]}`),
-			"data: [DONE]\n\n", at("choices", 0, "text")},
+		{
+			"chat completions", unnamed(`{"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"delta":{"role":"assistant","content":%s},"index":0,"finish_reason":null}]}`),
+			`data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}` + "\n\ndata: [DONE]\n\n", at("choices", 0, "delta", "content"),
+		},
+		{
+			"chat completions tool call", unnamed(`{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":%s}}]}}]}`),
+			"data: [DONE]\n\n", at("choices", 0, "delta", "tool_calls", 0, "function", "arguments"),
+		},
+		{
+			"responses", named("response.output_text.delta", `{"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_1","output_index":0,"content_index":0,"delta":%s,"logprobs":[]}`),
+			"event: response.output_text.done\ndata: " + `{"type":"response.output_text.done","item_id":"msg_1","output_index":0,"content_index":0,"text":"x"}` + "\n\n", at("delta"),
+		},
+		{
+			"messages text", named("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":%s}}`),
+			"event: content_block_stop\ndata: " + `{"type":"content_block_stop","index":0}` + "\n\n", at("delta", "text"),
+		},
+		{
+			"messages tool input", named("content_block_delta", `{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":%s}}`),
+			"event: content_block_stop\ndata: " + `{"type":"content_block_stop","index":1}` + "\n\n", at("delta", "partial_json"),
+		},
+		{
+			"messages thinking", named("content_block_delta", `{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":%s}}`),
+			"event: message_stop\ndata: " + `{"type":"message_stop"}` + "\n\n", at("delta", "thinking"),
+		},
+		{
+			"completions", unnamed(`{"object":"text_completion","choices":[{"text":%s,"index":0,"logprobs":null,"finish_reason":null}]}`),
+			"data: [DONE]\n\n", at("choices", 0, "text"),
+		},
 	}
 }
 
@@ -131,8 +145,10 @@ func whole() int { return 1 << 30 }
 // In every flavour, a text that is masked as a stream of any deltas in any pieces is the text masked
 // as a whole.
 func TestStreamedTextIsMaskedLikeTheWhole(t *testing.T) {
-	parts := []string{"prose ", "and\nmore ", "é😀", `"quoted" \ `, "jane@example.com", "4111 1111 1111 1111", jwtSample(), "gh" + "p_" + rep(mixed, 36),
-		"gh" + "p_", "ey", `{"a":"`, "key hunter2secret", "hunter", `hunter2secret`, pem("PRIVATE KEY", "\n", 2), ".", "hunter2\\u0073ecret", "aHVudGVyMnNlY3JldA=="}
+	parts := []string{
+		"prose ", "and\nmore ", "é😀", `"quoted" \ `, "jane@example.com", "4111 1111 1111 1111", jwtSample(), "gh" + "p_" + rep(mixed, 36),
+		"gh" + "p_", "ey", `{"a":"`, "key hunter2secret", "hunter", `hunter2secret`, pem("PRIVATE KEY", "\n", 2), ".", "hunter2\\u0073ecret", "aHVudGVyMnNlY3JldA==",
+	}
 	m := compile(t, Secrets, PII).Masker(cred.SecretString("hunter2secret"))
 	rapid.Check(t, func(t *rapid.T) {
 		f := rapid.SampledFrom(flavours()).Draw(t, "flavour")

@@ -29,8 +29,10 @@ func cut(m *Masker, text []byte, size func(left int) int) ([]byte, []Count) {
 // fragments are what texts for the tests of cuts are made of: finds, halves of finds, and what stands
 // beside them.
 func fragments() []string {
-	f := []string{"", " ", "\n", `\n`, `\\`, `\`, "%", "%20", `\u00`, "e", "ey", "eyJ", ".", "@", "-", "-----", "BEGIN", "4111", " 1111", "s.", "gh", "DE89 3704",
-		"prose and more ", `{"k":"`, `"}`, "jane", "@example.com", "-----BEGIN RSA PRIVATE KEY-----\n", "-----END RSA PRIVATE KEY-----", rep(mixed, 70), "SecretAccessKey: ", rep("aB3/", 40)}
+	f := []string{
+		"", " ", "\n", `\n`, `\\`, `\`, "%", "%20", `\u00`, "e", "ey", "eyJ", ".", "@", "-", "-----", "BEGIN", "4111", " 1111", "s.", "gh", "DE89 3704",
+		"prose and more ", `{"k":"`, `"}`, "jane", "@example.com", "-----BEGIN RSA PRIVATE KEY-----\n", "-----END RSA PRIVATE KEY-----", rep(mixed, 70), "SecretAccessKey: ", rep("aB3/", 40),
+	}
 	for _, s := range samples() {
 		f = append(f, s.token, s.token[:len(s.token)/2], s.token[len(s.token)/2:])
 	}
@@ -93,10 +95,18 @@ func TestHoldsBackNoMoreThanNeeded(t *testing.T) {
 		m           *Masker
 		text, leave string
 	}{
-		{secrets, "Hello, wOULD ", "Hello, wOULD "}, {secrets, "Hello; h", "Hello; "}, {secrets, "it is hunt", "it is "}, {secrets, "it is hurt", "it is "},
-		{all, "write to jane", "write to "}, {all, "write to jane ", "write to jane "}, {all, "in 2026", "in "}, {all, "in 2026, ", "in 2026, "},
-		{all, "-----BEGIN PRI", "-----"}, {all, "key " + pem("PRIVATE KEY", "\n", 3)[:90], "key -----[masked:private-key]"},
-		{secrets, "a gh" + "p_" + rep(mixed, 36), "a "}, {secrets, "a gh" + "p_" + rep(mixed, 36) + " ", "a [masked:github-token] "},
+		{secrets, "Hello, wOULD ", "Hello, wOULD "},
+		{secrets, "Hello; h", "Hello; "},
+		{secrets, "it is hunt", "it is "},
+		{secrets, "it is hurt", "it is "},
+		{all, "write to jane", "write to "},
+		{all, "write to jane ", "write to jane "},
+		{all, "in 2026", "in "},
+		{all, "in 2026, ", "in 2026, "},
+		{all, "-----BEGIN PRI", "-----"},
+		{all, "key " + pem("PRIVATE KEY", "\n", 3)[:90], "key -----[masked:private-key]"},
+		{secrets, "a gh" + "p_" + rep(mixed, 36), "a "},
+		{secrets, "a gh" + "p_" + rep(mixed, 36) + " ", "a [masked:github-token] "},
 	} {
 		var out bytes.Buffer
 		w := c.m.Writer(&out)

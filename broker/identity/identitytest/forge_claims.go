@@ -9,7 +9,12 @@ import (
 func (f *forge) audiences() {
 	for _, aud := range []any{
 		"", "other", f.audience + "/", f.audience + " ", strings.ToUpper(f.audience), "*", f.audience + "\x00", f.audience + "," + f.audience,
-		[]string{""}, []string{"other"}, []string{f.audience, "other"}, []string{"other", f.audience}, []string{f.audience, ""}, []string{f.audience, "other", "third"},
+		[]string{""},
+		[]string{"other"},
+		[]string{f.audience, "other"},
+		[]string{"other", f.audience},
+		[]string{f.audience, ""},
+		[]string{f.audience, "other", "third"},
 	} {
 		f.claim(fmt.Sprintf("aud %q", aud), "aud", aud, "WRONG_AUDIENCE")
 	}
@@ -70,7 +75,10 @@ func (f *forge) times() {
 func (f *forge) subjects() {
 	f.claim("no sub", "sub", nil, "MISSING_CLAIM")
 	for _, sub := range []any{
-		"", 1, true, []string{"a"}, map[string]any{"sub": "a"}, json.RawMessage("null"), long(513), long(8000),
+		"", 1, true,
+		[]string{"a"},
+		map[string]any{"sub": "a"},
+		json.RawMessage("null"), long(513), long(8000),
 		"a\nb", "a\rb", "a\x00", "\x1b[31ma", "a\u0085b", "a\u202eb", "a\u200bb", "a\u2028b", "\ufeffa", "a\u007f",
 	} {
 		f.claim(fmt.Sprintf("sub %.20q of %d bytes", fmt.Sprint(sub), len(fmt.Sprint(sub))), "sub", sub, "CLAIM_INVALID", "MISSING_CLAIM")
