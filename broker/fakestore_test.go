@@ -15,9 +15,10 @@ type faultyStore struct {
 	inner   store.Store
 	process *process
 
-	mu      sync.Mutex
-	next    []fault // of the next Updates; guarded by mu
-	updates int     // guarded by mu
+	mu   sync.Mutex
+	next []fault // of the next Updates; guarded by mu
+
+	viewed func() // called after each View; nil: nothing
 }
 
 var errDisk = errors.New("the fake disk is full")
@@ -34,13 +35,16 @@ func (s *faultyStore) plan(faults ...fault) {
 
 func (s *faultyStore) View(ctx context.Context, fn func(store.Tx) error) error {
 	s.process.step("view")
-	return s.inner.View(ctx, fn)
+	err := s.inner.View(ctx, fn)
+	if s.viewed != nil {
+		s.viewed()
+	}
+	return err
 }
 
 func (s *faultyStore) Update(ctx context.Context, fn func(store.Tx) error) error {
 	s.process.step("update")
 	s.mu.Lock()
-	s.updates++
 	f := works
 	if len(s.next) > 0 {
 		f, s.next = s.next[0], s.next[1:]

@@ -157,12 +157,14 @@ func TestAllAtOnce(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	var wg sync.WaitGroup
+	ready := make(chan struct{})
 	for n := range 8 {
 		target := []string{"db", "plain", "endless", "long"}[n%4]
 		g, err := w.Exchange(ctx, runner, cred.Request{Target: target, IdempotencyKey: target}) // two share a grant
 		w.must(err)
 		tok := w.token(g)
 		wg.Go(func() {
+			<-ready
 			for i := range 6 {
 				r, err := w.redeem(target, tok)
 				if k := cred.KindOf(err); err != nil && k != cred.Unavailable && k != cred.Denied && k != cred.Expired {
@@ -183,6 +185,7 @@ func TestAllAtOnce(t *testing.T) {
 			}
 		})
 	}
+	close(ready)
 	wg.Wait()
 	w.clock.advance(time.Minute)
 	w.sweep()

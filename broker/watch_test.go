@@ -73,6 +73,30 @@ func TestWatchRevocations(t *testing.T) {
 	})
 }
 
+// A revocation that comes between the look at the past and the first live one is not missed.
+func TestWatchMissesNothing(t *testing.T) {
+	w := newWorld(t)
+	g, _ := w.grant("db")
+	w.store.viewed = func() {
+		w.store.viewed = nil
+		_, _, err := w.Revoke(context.Background(), runner, g.ID, "")
+		w.must(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // it fails by that alone
+	defer cancel()
+	told := false
+	send := func(r Revocation) error {
+		told = r.Grant == g.ID
+		cancel()
+		return nil
+	}
+	nothing := func() error { return nil }
+	w.must(w.WatchRevocations(ctx, time.Hour, send, nothing, nothing))
+	if !told {
+		t.Error("the revocation was missed")
+	}
+}
+
 // A revocation whose write's answer is lost is told all the same.
 func TestWatchWhenTheAnswerIsLost(t *testing.T) {
 	w := newWorld(t)

@@ -4,13 +4,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
-	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"github.com/daypass-io/daypass/internal/glob"
 	"github.com/daypass-io/daypass/internal/strictyaml"
 )
 
@@ -26,8 +26,8 @@ type config struct {
 	Broker brokerConfig `yaml:"broker"`
 	// The proxy's own audit log.
 	Log logConfig `yaml:"log"`
-	// Targets that this proxy serves, as names or globs; all that the broker lets it redeem where the
-	// list is absent.
+	// The targets that this proxy serves: names, or patterns in which `*` stands for any characters;
+	// all that the broker lets it redeem where the list is absent.
 	Targets []string `yaml:"targets"`
 	// How long the proxy goes on without word from the broker's revocation stream. After that it
 	// refuses everything, since a revocation may have been missed. The default is 30s.
@@ -73,56 +73,13 @@ func loadConfig(file string) (*config, error) {
 	}
 	c := &config{dir: filepath.Dir(file)}
 	problems = problems.Merge(node.Decode(c))
-	add := func(where, format string, args ...any) {
-		problems = append(problems, node.Problem(where, fmt.Sprintf(format, args...), ""))
-	}
-	if c.Listen != "" {
-		if err := checkListen(c.Listen, c.TLS.Certificate != ""); err != nil {
-			add("listen", "%s", err)
-		}
-	}
-	if u, err := url.Parse(c.Broker.URL); c.Broker.URL != "" && (err != nil || u.Scheme != "https" || u.Host == "") {
-		add("broker.url", "must be an https URL: a proxy shows its client certificate")
-	}
-	if (c.TLS.Certificate == "") != (c.TLS.PrivateKey == "") {
-		add("tls", "certificate and private_key go together")
-	}
-	for i, pattern := range c.Targets {
-		if _, err := path.Match(pattern, ""); err != nil {
-			add(strictyaml.Index("targets", i), "is not a glob")
-		}
-	}
-	if c.MaxStale < 0 {
-		add("max_stale", "must not be negative")
-	}
-	for where, name := range map[string]string{
-		"tls.certificate": c.TLS.Certificate, "broker.ca_file": c.Broker.CAFile,
-		"broker.certificate": c.Broker.Certificate, "upstream_ca_file": c.UpstreamCAFile,
-		"tls.private_key": c.TLS.PrivateKey, "broker.private_key": c.Broker.PrivateKey,
-	} {
-		if name == "" {
-			continue
-		}
-		if _, err := os.Stat(c.path(name)); err != nil {
-			add(where, "the file %s can't be read", c.path(name))
-		}
+	if err := problems.Merge(c.problems(node)).Sorted().Err(); err != nil {
+		return nil, err
 	}
 	if c.Broker.Issuer == "" {
 		c.Broker.Issuer = c.Broker.URL
 	}
-	return c, problems.Sorted().Err()
-}
-
-func checkListen(address string, withTLS bool) error {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("must be HOST:PORT")
-	}
-	ip := net.ParseIP(host)
-	if !withTLS && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("grant tokens must not travel in plain text: listen on 127.0.0.1, or set tls")
-	}
-	return nil
+	return c, nil
 }
 
 // path resolves a path of the file.
@@ -138,12 +95,7 @@ func (c *config) serves(target string) bool {
 	if len(c.Targets) == 0 {
 		return true
 	}
-	for _, pattern := range c.Targets {
-		if ok, err := path.Match(pattern, target); ok && err == nil {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Targets, func(pattern string) bool { return glob.Pattern(pattern).Match(target) })
 }
 
 // brokerTLS is the proxy's identity toward the broker.
@@ -151,6 +103,9 @@ func (c *config) brokerTLS() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(c.path(c.Broker.Certificate), c.path(c.Broker.PrivateKey))
 	if err != nil {
 		return nil, fmt.Errorf("the proxy's client certificate can't be loaded: %w", err)
+	}
+	if uri := "daypass://proxy/" + c.Name; !slices.ContainsFunc(pair.Leaf.URIs, func(u *url.URL) bool { return u.String() == uri }) {
+		return nil, fmt.Errorf("the client certificate %s is not this proxy's: it lacks the URI %s", c.path(c.Broker.Certificate), uri)
 	}
 	out := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}
 	if c.Broker.CAFile != "" {

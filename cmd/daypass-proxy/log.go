@@ -37,19 +37,23 @@ func openLog(ctx context.Context, c *config) (*boltlog.Log, error) {
 // openSigner reads the log's key, or makes it at the first start. The origin tells one log file of a
 // proxy from the next, so that a lost file can't pass for the old one.
 func openSigner(c *config) (*audit.Signer, error) {
-	path := c.path(c.Log.SigningKey)
-	key, err := keyfile.Read(path)
-	if err == nil {
-		return audit.ParseSigner(key)
-	}
+	signer, err := readSigner(c)
 	if !errors.Is(err, os.ErrNotExist) {
-		return nil, err
+		return signer, err
 	}
-	signer, err := audit.GenerateSigner(audit.ProxyOrigin(c.Name) + strings.ToLower(rand.Text()[:12]))
+	signer, err = audit.GenerateSigner(audit.ProxyOrigin(c.Name) + strings.ToLower(rand.Text()[:12]))
 	if err != nil {
 		return nil, err
 	}
-	return signer, keyfile.Create(path, signer.Encode())
+	return signer, keyfile.Create(c.path(c.Log.SigningKey), signer.Encode())
+}
+
+func readSigner(c *config) (*audit.Signer, error) {
+	key, err := keyfile.Read(c.path(c.Log.SigningKey))
+	if err != nil {
+		return nil, err
+	}
+	return audit.ParseSigner(key)
 }
 
 // recordStart writes an entry for each use that the last run began and did not live to end.

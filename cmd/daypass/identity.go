@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -55,13 +56,24 @@ func newTargets(c *connection) *cobra.Command {
 				cli.Row(w, "TARGET", "DELIVERY", "SCOPES", "AT MOST")
 				for _, t := range targets {
 					delivery := strings.ToLower(strings.TrimPrefix(t.GetDelivery().String(), "DELIVERY_"))
-					cli.Row(w, t.GetName(), delivery, strings.Join(t.GetScopes(), " "), t.GetMaxTtl().AsDuration().String())
+					cli.Row(w, t.GetName(), delivery, strings.Join(t.GetScopes(), " "), span(t.GetMaxTtl().AsDuration()))
 				}
 			})
 		}),
 	}
 	cli.AddOutput(cmd, &output)
 	return cmd
+}
+
+// span writes a duration without the zeros at its end: 8h, not 8h0m0s.
+func span(d time.Duration) string {
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = s[:len(s)-2]
+		}
+	}
+	return s
 }
 
 // show prints a message as JSON, or as the table that text writes.

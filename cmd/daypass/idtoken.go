@@ -90,11 +90,11 @@ func githubToken(ctx context.Context, audience string) (cred.Secret, error) {
 		Value string `json:"value"`
 	}
 	err = json.NewDecoder(io.LimitReader(resp.Body, maxTokenBytes)).Decode(&answer)
-	if resp.StatusCode != http.StatusOK || err != nil || answer.Value == "" {
-		return cred.Secret{}, cli.HintedError{
-			Err:  fmt.Errorf("the job's token service gave no token (HTTP status %d)", resp.StatusCode),
-			Hint: "the job needs 'permissions: id-token: write'",
-		}
+	switch refused := fmt.Errorf("the job's token service gave no token (HTTP status %d)", resp.StatusCode); {
+	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
+		return cred.Secret{}, cli.HintedError{Err: refused, Hint: "the job needs 'permissions: id-token: write'"}
+	case resp.StatusCode != http.StatusOK || err != nil || answer.Value == "":
+		return cred.Secret{}, refused
 	}
 	return cred.SecretString(answer.Value), nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker/policy"
 	"github.com/daypass-io/daypass/internal/cli"
 	"github.com/daypass-io/daypass/internal/keyfile"
 	"github.com/daypass-io/daypass/store"
@@ -31,6 +32,7 @@ type initOptions struct {
 
 func newInit() *cobra.Command {
 	var o initOptions
+	var output string
 	cmd := &cobra.Command{
 		Use:   "init DIR",
 		Short: "Make a folder with keys, certificates and configuration files to start from",
@@ -48,6 +50,9 @@ Nothing that exists is written over.`,
 			if err != nil {
 				return err
 			}
+			if output == cli.JSON {
+				return cli.WriteJSON(cmd.OutOrStdout(), map[string]string{"dir": args[0], "log_key": signer.VerifierKey(), "log_origin": signer.Origin()})
+			}
 			fmt.Fprintf(cmd.OutOrStdout(), initDone, args[0], signer.VerifierKey())
 			return nil
 		},
@@ -57,6 +62,7 @@ Nothing that exists is written over.`,
 	f.StringVar(&o.Listen, "listen", "127.0.0.1:8443", "the address that the broker listens on")
 	f.StringVar(&o.Proxy, "proxy", "edge-1", "the first proxy's name")
 	f.StringVar(&o.ProxyListen, "proxy-listen", "127.0.0.1:8080", "the address that the proxy listens on")
+	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
@@ -75,7 +81,7 @@ Next: name your identity provider, an issuer, a target and a rule in
   daypass-proxy serve --config %[1]s/proxy.yaml
 
 Before you rely on it, move keys/ to another disk than data/: whoever copies both can
-read the store.
+read the store. Keep pki/ca.key, which certifies further proxies, off this machine.
 `
 
 //go:embed daypass.yaml.tmpl
@@ -84,11 +90,28 @@ var brokerTemplate string
 //go:embed proxy.yaml.tmpl
 var proxyTemplate string
 
+// check refuses what would not do in the files, and returns the broker's URL.
+func (o initOptions) check() (*url.URL, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Hostname() == "" || *u != (url.URL{Scheme: "https", Host: u.Host}) {
+		return nil, cli.Usagef("--url must be of the form https://HOST[:PORT], not %q", o.URL)
+	}
+	if !policy.ValidName(o.Proxy) {
+		return nil, cli.Usagef("--proxy %q is not a name: %s", o.Proxy, policy.NameRule)
+	}
+	for flag, address := range map[string]string{"--listen": o.Listen, "--proxy-listen": o.ProxyListen} {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return nil, cli.Usagef("%s must be HOST:PORT, not %q", flag, address)
+		}
+	}
+	return u, nil
+}
+
 // initialize makes a folder to start from and returns the log's signer.
 func initialize(dir string, o initOptions) (*audit.Signer, error) {
-	u, err := url.Parse(o.URL)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" {
-		return nil, cli.Usagef("--url must be of the form https://HOST[:PORT], not %q", o.URL)
+	u, err := o.check()
+	if err != nil {
+		return nil, err
 	}
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return nil, fmt.Errorf("%s is not empty; init writes over nothing, so name a new folder", dir)

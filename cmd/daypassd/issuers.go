@@ -47,14 +47,29 @@ func (s *settings) readDriver(section config.Issuer) (driver, strictyaml.Problem
 	}
 }
 
+// tryDriver makes the issuer of a section, which asks nothing of its source, and closes it again.
+func (s *settings) tryDriver(section config.Issuer, d driver) strictyaml.Problems {
+	i, err := d(s, nil)
+	if err != nil {
+		return strictyaml.Problems{section.Section.Problem("", cred.PublicText(err), "")}
+	}
+	closeIssuer(i)
+	return nil
+}
+
+// closeIssuer signs out, where that is needed; what is left ends by itself.
+func closeIssuer(i issuer.Issuer) {
+	if c, ok := i.(interface{ Close() error }); ok {
+		_ = c.Close()
+	}
+}
+
 // openIssuers makes all issuers, by name, and what closes them.
 func (s *settings) openIssuers(keys *token.KeyRing) (map[string]issuer.Issuer, func(), error) {
 	all := map[string]issuer.Issuer{}
 	closeAll := func() {
 		for _, i := range all {
-			if c, ok := i.(interface{ Close() error }); ok {
-				_ = c.Close() // signs out; what is left ends by itself
-			}
+			closeIssuer(i)
 		}
 	}
 	for n, section := range s.config.Issuers {

@@ -29,19 +29,22 @@ type settings struct {
 func loadSettings(path string) (*settings, error) {
 	detectors := append([]string{"secrets", "pii"}, mask.Names()...)
 	s := &settings{dir: filepath.Dir(path)}
-	c, err := config.Load(path, config.Options{Detectors: detectors, Drivers: []string{vaultDriver, staticDriver}, More: s.problems})
+	_, err := config.Load(path, config.Options{Detectors: detectors, Drivers: []string{vaultDriver, staticDriver}, More: s.problems})
 	if err != nil {
 		return nil, err
 	}
-	s.config = c
 	return s, nil
 }
 
 // problems finds what package config can't.
 func (s *settings) problems(c *config.Config) strictyaml.Problems {
+	s.config = c
 	var problems strictyaml.Problems
 	for _, section := range c.Issuers {
 		d, found := s.readDriver(section)
+		if len(found) == 0 && d != nil {
+			found = s.tryDriver(section, d)
+		}
 		s.drivers = append(s.drivers, d)
 		problems = append(problems, found...)
 	}

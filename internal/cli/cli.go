@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/strictyaml"
 )
 
 // The exit codes of all commands.
@@ -112,9 +113,12 @@ func NoCommand(cmd *cobra.Command, args []string) error {
 		return cmd.Help()
 	}
 	err := Usagef("unknown command %q for %q", args[0], cmd.CommandPath())
-	cmd.SuggestionsMinimumDistance = 2
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		return HintedError{Err: err, Hint: fmt.Sprintf("did you mean '%s %s'?", cmd.CommandPath(), near[0])}
+	var known []string
+	for _, c := range cmd.Commands() {
+		known = append(known, c.Name())
+	}
+	if hint := strictyaml.DidYouMean(args[0], known); hint != "" {
+		return HintedError{Err: err, Hint: hint}
 	}
 	return err
 }

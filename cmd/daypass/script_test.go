@@ -1,0 +1,90 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/daypass-io/daypass/internal/cli/clitest"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"daypass": main})
+}
+
+// TestScripts has, besides clitest's commands,
+//
+//	broker [tls]                         starts a broker and sets DAYPASS_BROKER; with tls its CA is in ca.pem
+//	idtoken FILE SUBJECT [GROUP...]      writes an ID token that the broker takes
+//	expired FILE                         writes one that has expired
+//	actions STATUS                       sets the variables that a GitHub Actions job has
+//	pick NAME PATH                       sets a variable to a value of the JSON that was printed
+func TestScripts(t *testing.T) {
+	clitest.Run(t, prepareWorld, map[string]clitest.Command{
+		"broker": startBroker, "idtoken": idToken, "expired": expired, "actions": actions, "pick": pick,
+	})
+}
+
+func idToken(ts *testscript.TestScript, _ bool, args []string) {
+	w := worldOf(ts)
+	writeToken(ts, args[0], w.idp.Sign(w.idp.PersonClaims(w.url, args[1], args[2:]...)))
+}
+
+func expired(ts *testscript.TestScript, _ bool, args []string) {
+	w := worldOf(ts)
+	claims := w.idp.PersonClaims(w.url, "ann", "team")
+	claims["exp"] = time.Now().Add(-time.Minute).Unix()
+	writeToken(ts, args[0], w.idp.Sign(claims))
+}
+
+func writeToken(ts *testscript.TestScript, name, token string) {
+	ts.Check(os.WriteFile(ts.MkAbs(name), []byte(token+"\n"), 0o600))
+}
+
+// actions stands in for the token service that GitHub gives each job: it wants the job's bearer, and
+// an audience after the query that its URL has already.
+func actions(ts *testscript.TestScript, _ bool, args []string) {
+	status, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	w := worldOf(ts)
+	service := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		if r.Header.Get("Authorization") != "Bearer request-token" || q.Get("api-version") != "2.0" || len(q["audience"]) != 1 {
+			http.Error(rw, "not as the job's own toolkit asks", http.StatusBadRequest)
+			return
+		}
+		rw.WriteHeader(status)
+		_ = json.NewEncoder(rw).Encode(map[string]string{"value": w.idp.Sign(w.idp.PersonClaims(q.Get("audience"), "the-job", "team"))})
+	}))
+	ts.Defer(service.Close)
+	ts.Setenv("ACTIONS_ID_TOKEN_REQUEST_URL", service.URL+"/token?api-version=2.0")
+	ts.Setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token")
+}
+
+func pick(ts *testscript.TestScript, _ bool, args []string) {
+	var at any
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &at))
+	for step := range strings.SplitSeq(args[1], ".") {
+		members, _ := at.(map[string]any)
+		at = members[step]
+	}
+	text, ok := at.(string)
+	if !ok || text == "" {
+		ts.Fatalf("there is no text at %s", args[1])
+	}
+	ts.Setenv(args[0], text)
+}
+
+// writeCA writes the certificate that a TLS server of httptest has.
+func writeCA(ts *testscript.TestScript, server *httptest.Server) {
+	block := &pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}
+	ts.Check(os.WriteFile(ts.MkAbs("ca.pem"), pem.EncodeToMemory(block), 0o600))
+}
