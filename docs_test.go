@@ -179,7 +179,7 @@ func TestClaimsAreTheReadmes(t *testing.T) {
 		t.Fatalf("README.md has %d lines under \"What holds\"", len(lines))
 	}
 	for _, line := range lines {
-		if !strings.Contains(flat, "> "+line) {
+		if !strings.Contains(flat, line) {
 			t.Errorf("docs/claims.md lacks the README's line: %s", line)
 		}
 	}

@@ -100,11 +100,8 @@ func (b *Broker) Refused(ctx context.Context, who cred.Principal, call string) e
 // RefuseUnidentified records that somebody called who showed nothing to identify it, and returns why
 // it was refused.
 func (b *Broker) RefuseUnidentified(ctx context.Context, call string, why error) error {
-	err := b.append(ctx, audit.Event{Kind: audit.IdentityRefused, Error: audit.ErrorOf(why), Detail: map[string]any{"call": call}})
-	if err != nil {
-		return err
-	}
-	return why
+	e := audit.Event{Kind: audit.IdentityRefused, Error: audit.ErrorOf(why), Detail: map[string]any{"call": call}}
+	return b.recordStranger(ctx, e, why)
 }
 
 // refuse records a token that was not honoured by its fingerprint, and returns why. The event says
@@ -114,6 +111,26 @@ func (b *Broker) refuse(ctx context.Context, e audit.Event, tok string, why erro
 	e.Detail = map[string]any{"token_fingerprint": cred.SecretString(tok).Fingerprint().String()}
 	if cause, ok := errors.AsType[*cred.Error](why); ok && cause.Claim != "" {
 		e.Detail["claim"] = cause.Claim
+	}
+	return b.recordStranger(ctx, e, why)
+}
+
+// Refusals of callers that nobody knows are recorded one by one up to this many, and so many a second;
+// the rest are counted, and the next entry says how many there were. Without a bound anybody could
+// fill the disk of a broker that refuses to work when its disk is full.
+const (
+	strangersBurst     = 5000
+	strangersPerSecond = 50
+)
+
+// recordStranger records a refusal of somebody unknown, and returns why it was refused.
+func (b *Broker) recordStranger(ctx context.Context, e audit.Event, why error) error {
+	if !b.strangers.AllowN(b.now(), 1) {
+		b.unrecorded.Add(1)
+		return why
+	}
+	if n := b.unrecorded.Swap(0); n > 0 {
+		e.Detail["unrecorded_before"] = n
 	}
 	if err := b.append(ctx, e); err != nil {
 		return err

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -125,4 +126,36 @@ func TestRefusedAndUnidentified(t *testing.T) {
 	w.store.plan(notDone, notDone)
 	refusedAs(t, w.Refused(t.Context(), nosy, "x"), cred.Unavailable, "NOT_RECORDED")
 	refusedAs(t, w.RefuseUnidentified(t.Context(), "x", why), cred.Unavailable, "NOT_RECORDED")
+}
+
+// TestFloodOfStrangers: everybody is refused, and what is written is bounded and says what it leaves out.
+func TestFloodOfStrangers(t *testing.T) {
+	w := newWorld(t)
+	const calls = strangersBurst + 300
+	why := cred.Errorf(cred.Unauthenticated, "x", "show a token", "none")
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			for range calls / 20 {
+				if err := w.RefuseUnidentified(t.Context(), "Exchange", why); err != error(why) {
+					t.Errorf("got %v", err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	recorded := 0
+	for _, e := range w.events() {
+		if e.Kind == audit.IdentityRefused {
+			recorded++
+		}
+	}
+	if recorded != strangersBurst {
+		t.Errorf("%d of %d refusals are recorded, want %d", recorded, calls, strangersBurst)
+	}
+	w.clock.advance(time.Second)
+	_ = w.RefuseUnidentified(t.Context(), "Exchange", why)
+	if got := w.lastOf(audit.IdentityRefused).Detail["unrecorded_before"]; got != float64(calls-strangersBurst) {
+		t.Errorf("the next entry says that %v were left out, want %d", got, calls-strangersBurst)
+	}
 }

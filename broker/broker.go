@@ -5,9 +5,11 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/time/rate"
 
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/broker/identity"
@@ -56,6 +58,9 @@ type Broker struct {
 	cfg      Config
 	tokens   *token.Verifier
 	watchers watchers
+
+	strangers  *rate.Limiter // how many refusals of unknown callers are recorded
+	unrecorded atomic.Int64  // such refusals since the last recorded one that were not
 }
 
 // New checks a configuration, records the start and the rule set in force, and returns the broker.
@@ -76,6 +81,8 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg:    cfg,
 		tokens: token.NewVerifier(cfg.URL, cfg.Keys, cfg.Now),
+
+		strangers: rate.NewLimiter(strangersPerSecond, strangersBurst),
 	}
 	if err := b.recordStart(ctx); err != nil {
 		return nil, err

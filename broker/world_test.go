@@ -206,8 +206,16 @@ func rules() policy.Source {
 		Rules: []policy.Rule{
 			{
 				Name: "ci", Who: `principal.provider == "ci" && principal.claims.ref == "main"`, TTL: 15 * time.Minute,
-				May: []policy.May{{Target: "*b", Scopes: []string{"read"}}, {Target: "plain"}, {Target: "fixed"}, {Target: "sts"},
-					{Target: "endless"}, {Target: "long"}, {Target: "api"}, {Target: "stray"}},
+				May: []policy.May{
+					{Target: "*b", Scopes: []string{"read"}},
+					{Target: "plain"},
+					{Target: "fixed"},
+					{Target: "sts"},
+					{Target: "endless"},
+					{Target: "long"},
+					{Target: "api"},
+					{Target: "stray"},
+				},
 			},
 			{Name: "others", Who: `principal.provider == "other"`, TTL: time.Minute, May: []policy.May{{Target: "hidden"}}},
 		},

@@ -177,6 +177,19 @@ func TestKilledProxyTellsWhatItLost(t *testing.T) {
 	})
 }
 
+// TestProxyRefusesALostLog: a key without its log does not start a second log under the same name.
+func TestProxyRefusesALostLog(t *testing.T) {
+	c := newProxyCluster(t, func(http.ResponseWriter, *http.Request) {})
+	c.proxy.stop()
+	if out, err := exec.Command("mv", c.path("data/proxy-edge-1.db"), c.path("data/elsewhere")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	out, err := exec.Command(program(t, "daypass-proxy"), "serve", "--config", c.path("proxy.yaml")).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "move the key away") {
+		t.Errorf("a proxy without its log: %v\n%s", err, out)
+	}
+}
+
 // TestRefusesToStart: what is in doubt does not start, and says what to do.
 func TestRefusesToStart(t *testing.T) {
 	c := newCluster(t)

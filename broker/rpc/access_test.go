@@ -121,10 +121,23 @@ func TestProxyCertificates(t *testing.T) {
 	}
 	must(t, redeem(w.ca, "daypass://proxy/edge"))
 	for _, uris := range [][]string{
-		nil, {"daypass://proxy/"}, {"daypass://proxy"}, {"daypass://proxy/edge/more"}, {"daypass://proxy//edge"}, {"daypass://broker/edge"},
-		{"https://proxy/edge"}, {"daypass://proxy/edge?x=1"}, {"daypass://proxy/edge#x"}, {"daypass://proxy:1/edge"}, {"daypass://u@proxy/edge"},
-		{"daypass://proxy/ed%67e%2f"}, {"daypass://proxy/edge", "daypass://proxy/edge"}, {"daypass://proxy/edge", "https://example.com"},
-		{"daypass:proxy/edge"}, {"daypass://proxy/-edge"}, {"daypass://proxy/" + strings.Repeat("e", 129)},
+		nil,
+		{"daypass://proxy/"},
+		{"daypass://proxy"},
+		{"daypass://proxy/edge/more"},
+		{"daypass://proxy//edge"},
+		{"daypass://broker/edge"},
+		{"https://proxy/edge"},
+		{"daypass://proxy/edge?x=1"},
+		{"daypass://proxy/edge#x"},
+		{"daypass://proxy:1/edge"},
+		{"daypass://u@proxy/edge"},
+		{"daypass://proxy/ed%67e%2f"},
+		{"daypass://proxy/edge", "daypass://proxy/edge"},
+		{"daypass://proxy/edge", "https://example.com"},
+		{"daypass:proxy/edge"},
+		{"daypass://proxy/-edge"},
+		{"daypass://proxy/" + strings.Repeat("e", 129)},
 	} {
 		err := redeem(w.ca, uris...)
 		if cred.KindOf(err) != cred.Unauthenticated || err == nil {

@@ -16,6 +16,8 @@ import (
 )
 
 // Names of RFC 8693, sections 2.1 and 3.
+//
+//nolint:gosec // G101: names of token types, no tokens
 const (
 	grantTypeExchange = "urn:ietf:params:oauth:grant-type:token-exchange"
 	tokenTypeJWT      = "urn:ietf:params:oauth:token-type:jwt"

@@ -132,8 +132,10 @@ func rules() policy.Source {
 	return policy.Source{
 		Targets: []policy.Target{
 			{Name: "orders", Credential: policy.Credential{Issuer: "mint"}, Deliver: "direct"},
-			{Name: "api", Credential: policy.Credential{Issuer: "standing", Path: "key"}, Deliver: "proxy",
-				HTTP: &policy.HTTP{Upstream: "https://api.example.com"}, Mask: policy.Mask{Detectors: []string{"secrets"}}},
+			{
+				Name: "api", Credential: policy.Credential{Issuer: "standing", Path: "key"}, Deliver: "proxy",
+				HTTP: &policy.HTTP{Upstream: "https://api.example.com"}, Mask: policy.Mask{Detectors: []string{"secrets"}},
+			},
 			{Name: "hidden", Credential: policy.Credential{Issuer: "mint"}, Deliver: "direct"},
 		},
 		Roles: map[string]string{"auditor": `"audit" in principal.groups`, "security": `"security" in principal.groups`},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -38,14 +39,30 @@ func openLog(ctx context.Context, c *config) (*boltlog.Log, error) {
 // proxy from the next, so that a lost file can't pass for the old one.
 func openSigner(c *config) (*audit.Signer, error) {
 	signer, err := readSigner(c)
+	if err == nil {
+		return signer, checkNotLost(c)
+	}
 	if !errors.Is(err, os.ErrNotExist) {
-		return signer, err
+		return nil, err
 	}
 	signer, err = audit.GenerateSigner(audit.ProxyOrigin(c.Name) + strings.ToLower(rand.Text()[:12]))
 	if err != nil {
 		return nil, err
 	}
 	return signer, keyfile.Create(c.path(c.Log.SigningKey), signer.Encode())
+}
+
+// checkNotLost refuses a key whose log is gone: a new log under the old name would pass for the old
+// one, and the broker would take its first entries for some that it has.
+func checkNotLost(c *config) error {
+	path := c.path(c.Log.Path)
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		return nil // what else may be wrong with it, opening it tells
+	}
+	return &cred.Error{
+		Kind: cred.Invalid, Op: "proxy.log", Reason: "LOG_LOST",
+		Public: fmt.Sprintf("the log %s is gone and its key %s is not; restore the log, or move the key away to begin a new log under a new name", path, c.path(c.Log.SigningKey)),
+	}
 }
 
 func readSigner(c *config) (*audit.Signer, error) {

@@ -94,8 +94,8 @@ func (x *exportFlags) export(ctx context.Context, client *sdk.Client, w io.Write
 // replaceFile makes a file of mode 0600 that holds all that write writes; where that fails, a file
 // that was there before is left as it was.
 func replaceFile(name string, write func(io.Writer) error) error {
-	if real, err := filepath.EvalSymlinks(name); err == nil {
-		name = real
+	if target, err := filepath.EvalSymlinks(name); err == nil {
+		name = target
 	}
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
 		return cli.Usagef("%s is not a regular file; without --file the export goes to standard output", name)

@@ -19,8 +19,8 @@ func findIBAN(v *view, i int) match {
 	if !v.wordStart(i) || i+4 > len(v.buf) {
 		return noMatch
 	}
-	country := string([]byte{v.buf[i] &^ 0x20, v.buf[i+1] &^ 0x20})
-	size, known := ibanLengths[country] //nolint:staticcheck // SA6001: the name is needed again below
+	country := string([]byte{v.buf[i] &^ 0x20, v.buf[i+1] &^ 0x20}) //nolint:staticcheck // SA6001: it is needed again below
+	size, known := ibanLengths[country]
 	if !known {
 		return noMatch
 	}
