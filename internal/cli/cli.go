@@ -117,8 +117,8 @@ func NoCommand(cmd *cobra.Command, args []string) error {
 	for _, c := range cmd.Commands() {
 		known = append(known, c.Name())
 	}
-	if hint := strictyaml.DidYouMean(args[0], known); hint != "" {
-		return HintedError{Err: err, Hint: hint}
+	if near := strictyaml.Nearest(args[0], known); near != "" {
+		return HintedError{Err: err, Hint: fmt.Sprintf("did you mean '%s %s'?", cmd.CommandPath(), near)}
 	}
 	return err
 }

@@ -82,16 +82,21 @@ func (ps Problems) Sorted() Problems {
 // DidYouMean returns a hint that names the known word nearest to an unknown one, or "" where none
 // is near.
 func DidYouMean(unknown string, known []string) string {
+	if best := Nearest(unknown, known); best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return ""
+}
+
+// Nearest returns the known word that was probably meant by an unknown one, or "" where none is near.
+func Nearest(unknown string, known []string) string {
 	best, bestDistance := "", max(1, len(unknown)/3)+1
 	for _, k := range known {
 		if d := distance(strings.ToLower(unknown), strings.ToLower(k)); d < bestDistance {
 			best, bestDistance = k, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", best)
+	return best
 }
 
 // distance is the Damerau-Levenshtein distance of two words, restricted to swaps of neighbours.
