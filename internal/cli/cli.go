@@ -42,9 +42,8 @@ func Usagef(format string, args ...any) error { return UsageError{fmt.Errorf(for
 // "NAME: error: …" with a hint where there is a next step. The first SIGINT or SIGTERM ends the
 // command's context; after it signals have their default effect, so that a second one stops at once.
 func Execute(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := untilSignal()
 	defer stop()
-	context.AfterFunc(ctx, stop)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetArgs(args)
 	root.SetIn(stdin)
@@ -61,6 +60,23 @@ func Execute(root *cobra.Command, args []string, stdin io.Reader, stdout, stderr
 	}
 	report(root.Name(), err, stderr)
 	return exitCode(err)
+}
+
+// untilSignal returns a context that the first SIGINT or SIGTERM ends. Signals have their default
+// effect again before it ends: whoever sees that it ended can rely on a second one.
+func untilSignal() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+		cancel()
+	}()
+	return ctx, cancel
 }
 
 // prepare adds what all commands have, and makes cobra's own commands take wrong usage as ours do.
