@@ -80,7 +80,7 @@ func (c *child) hangOn(s *session) {
 		return
 	}
 	if s.endless() {
-		c.note = "ends early if the broker is stopped for longer than its Vault token's period"
+		c.note = "may end early: it depends on the broker's Vault token, which nobody renews once the broker has stopped or signed in anew, and which then ends within its period"
 		return
 	}
 	c.end = end

@@ -36,8 +36,8 @@ type Config struct {
 	TokenFile *TokenFile
 
 	// TokenRole makes each lease's token through auth/token/create/ROLE. A token role with
-	// orphan=true makes leases independent of the issuer's own token: they then outlast a broker
-	// that is stopped for longer than that token's period.
+	// orphan=true makes leases independent of the issuer's own token, which nobody renews once the
+	// broker has stopped or signed in anew, and which then ends within its period.
 	TokenRole string
 
 	// Paths are the paths that targets read, e.g. "database/creds/orders-ro", for Check to look at.
@@ -89,7 +89,7 @@ func New(cfg Config) (*Issuer, error) {
 
 // Close waits for requests that are minting now, for no longer than Timeout, and stops renewing the
 // issuer's own token. It does not revoke that token, since that would end every lease: it lives on
-// for its period, within which the next broker is up.
+// for its period, and so do its leases; see Config.TokenRole for those that must live longer.
 func (i *Issuer) Close() error {
 	i.mu.Lock()
 	i.closed = true
