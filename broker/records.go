@@ -64,7 +64,7 @@ func decodeGrant(r store.Record) (cred.Grant, error) {
 }
 
 func putGrant(tx store.Tx, g cred.Grant, due time.Time) error {
-	value, err := json.Marshal(g)
+	value, err := g.MarshalJSON()
 	if err != nil {
 		return cred.Errorf(cred.Internal, "grant.encode", "", "%w", err)
 	}
@@ -94,7 +94,7 @@ func decodeLease(r store.Record) (cred.Lease, error) {
 }
 
 func putLease(tx store.Tx, l cred.Lease, due time.Time) error {
-	value, err := json.Marshal(l)
+	value, err := l.MarshalJSON()
 	if err != nil {
 		return cred.Errorf(cred.Internal, "lease.encode", "", "%w", err)
 	}

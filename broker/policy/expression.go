@@ -61,6 +61,9 @@ func compileExpression(env *cel.Env, text string, providers []string) (expressio
 	if utf8.RuneCountInString(text) > maxExpressionRunes {
 		return nil, []fault{{message: fmt.Sprintf("is longer than %d characters", maxExpressionRunes)}}
 	}
+	if !utf8.ValidString(text) { // it would not read back from the canonical text as what it is
+		return nil, []fault{{message: "is not valid UTF-8"}}
+	}
 	checked, issues := env.Compile(text)
 	if issues.Err() != nil {
 		return nil, faultsOf(env, text, issues)
