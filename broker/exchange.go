@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"time"
 
@@ -48,11 +49,17 @@ func (b *Broker) Exchange(ctx context.Context, who cred.Principal, want cred.Req
 			Principal: audit.PrincipalOf(who), Request: audit.RequestOf(want, digest), Decision: decisionOf(d),
 		})
 	})
+	if e, ok := errors.AsType[*cred.Error](err); ok && e.Reason == reasonKeyReused {
+		return cred.Grant{}, b.recordDenial(ctx, who, want, digest, nil, err)
+	}
 	if err != nil {
 		return cred.Grant{}, notRecorded(err)
 	}
 	return out, nil
 }
+
+// reasonKeyReused refuses an idempotency key that was used for another request.
+const reasonKeyReused = "IDEMPOTENCY_KEY_REUSED"
 
 // minTTL is the shortest life that can be asked for: the times of a grant token are whole seconds.
 const minTTL = time.Second
@@ -108,7 +115,7 @@ func earlierGrant(tx store.Tx, g cred.Grant) (cred.Grant, bool, error) {
 	}
 	if earlier.Digest != g.Digest {
 		return cred.Grant{}, false, &cred.Error{
-			Kind: cred.Conflict, Op: "exchange", Reason: "IDEMPOTENCY_KEY_REUSED",
+			Kind: cred.Conflict, Op: "exchange", Reason: reasonKeyReused,
 			Public: "this idempotency key was used for another request; use a new key for a new request",
 		}
 	}

@@ -106,6 +106,9 @@ func TestIdempotency(t *testing.T) {
 	}
 	_, err = w.Exchange(ctx, runner, cred.Request{Target: "plain", IdempotencyKey: "k"})
 	refusedAs(t, err, cred.Conflict, "IDEMPOTENCY_KEY_REUSED")
+	if e := w.lastOf(audit.ExchangeDenied); e.Error.Reason != "IDEMPOTENCY_KEY_REUSED" || e.Request.Target != "plain" {
+		t.Errorf("the refusal is recorded as %+v", e)
+	}
 
 	other, err := w.Exchange(ctx, neighbour, want)
 	w.must(err)

@@ -11,13 +11,15 @@ import (
 )
 
 func baseRequest() (cred.Request, cred.Principal) {
-	return cred.Request{
+	want := cred.Request{
 		Target: "orders", Scopes: []string{"read", "write"}, Params: map[string]string{"a": "1", "b": "2"},
 		TTL: time.Minute, Reason: "deploy", IdempotencyKey: "k1",
-	}, cred.Principal{
+	}
+	holder := cred.Principal{
 		Provider: "p", Issuer: "i", Subject: "s", Name: "n", Kind: cred.KindAgent, Groups: []string{"g"},
 		Claims: map[string]any{"c": 1.0}, Actor: &cred.Principal{Provider: "p", Issuer: "i", Subject: "a"},
 	}
+	return want, holder
 }
 
 func TestDigestIgnoresWhatIsNotAsked(t *testing.T) {
