@@ -150,6 +150,9 @@ func (u *upstream) urlOf(path, rawQuery string) (*url.URL, error) {
 	if out.EscapedPath() != escaped {
 		return nil, errPath
 	}
+	if strings.Contains(rawQuery, "#") { // no query has one (RFC 3986 §3.4); a reader would cut the URL there
+		return nil, errQuery
+	}
 	if u.query == "" {
 		out.RawQuery = rawQuery
 		return &out, nil

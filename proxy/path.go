@@ -77,8 +77,8 @@ func isPlain(path string) bool {
 		return false
 	}
 	for segment := range strings.SplitSeq(path, "/") {
-		segment, _, _ = strings.Cut(segment, ";") // some servers drop what follows: "..;x" climbs
-		if segment = strings.TrimSpace(segment); segment == "." || segment == ".." {
+		name, _, parameters := strings.Cut(segment, ";") // some servers drop what follows: "..;x" climbs
+		if name = strings.TrimSpace(name); name == "." || name == ".." || name == "" && parameters {
 			return false
 		}
 	}
