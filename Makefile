@@ -9,7 +9,7 @@ GOLANGCI_VERSION := v2.15.0
 FUZZTIME ?= 20s
 
 # The packages with goroutines of their own: what the race detector has to look at.
-CONCURRENT := ./audit/... ./broker/... ./cred/... ./internal/... ./issuer/... ./proxy/... ./store/...
+CONCURRENT := ./audit/... ./broker/... ./clients/... ./cred/... ./internal/... ./issuer/... ./proxy/... ./store/...
 
 .PHONY: help
 help: ## Show this list
@@ -69,7 +69,7 @@ fuzz: ## Fuzz every target for FUZZTIME each (20s)
 	@for pkg in $$(go list ./...); do \
 		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "fuzz $$pkg $$target"; \
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg | tail -n 2; \
+			FUZZTIME=$(FUZZTIME) bash tools/fuzz.sh $$pkg $$target; \
 		done; \
 	done
 

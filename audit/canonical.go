@@ -33,27 +33,67 @@ type entry struct {
 // An event without kind or time, one that can't be written as JSON and one longer than MaxEntry is an
 // Invalid error.
 func Canonical(seq uint64, e Event) ([]byte, error) {
-	switch {
-	case seq > math.MaxInt64:
+	x, err := Encode(e)
+	if err != nil {
+		return nil, err
+	}
+	return x.At(seq)
+}
+
+// Encoded is an event's canonical form but for its place in the log: all of the work that can be done
+// before the place is known.
+type Encoded struct{ behind []byte } // the sequence number
+
+const beforeSeq = `{"seq":`
+
+// Encode does what Canonical does before the place is known. Errors are those of Canonical.
+func Encode(e Event) (Encoded, error) {
+	if err := checkEvent(e); err != nil {
+		return Encoded{}, err
+	}
+	enc := encoders.Get().(*encoder)
+	defer enc.done()
+	if err := enc.entry(0, e); err != nil {
+		return Encoded{}, notCanonical("a part of it can't be written as JSON", err)
+	}
+	if err := checkLength(len(enc.b)); err != nil {
+		return Encoded{}, err
+	}
+	b := bytes.Clone(enc.b)
+	if enc.replaced { // names in a map can have become equal, or have changed their order
+		if _, _, err := Parse(b); err != nil {
+			return Encoded{}, notCanonical("two of its members have the same name once invalid UTF-8 is replaced", err)
+		}
+	}
+	return Encoded{b[len(beforeSeq)+len("0"):]}, nil
+}
+
+// At returns what Canonical returns for the event at place seq.
+func (x Encoded) At(seq uint64) ([]byte, error) {
+	const digits = 19
+	if seq > math.MaxInt64 {
 		return nil, notCanonical("its sequence number is too large", nil)
-	case e.Kind == "" || e.Time.IsZero():
-		return nil, notCanonical("it needs a kind and a time", nil)
 	}
-	e, err := normalEvent(e)
-	if err != nil {
-		return nil, notCanonical("a claim or detail can't be written as JSON", err)
-	}
-	b, err := encode(entry{seq, e})
-	if err != nil {
-		return nil, notCanonical("it can't be written as JSON", err)
-	}
-	if b, err = replaceInvalid(b); err != nil {
-		return nil, notCanonical("two of its members have the same name once invalid UTF-8 is replaced", err)
-	}
-	if len(b) > MaxEntry {
-		return nil, notCanonical(fmt.Sprintf("it has %d bytes and an entry holds at most %d", len(b), MaxEntry), nil)
+	b := make([]byte, 0, len(beforeSeq)+digits+len(x.behind))
+	b = append(strconv.AppendUint(append(b, beforeSeq...), seq, 10), x.behind...)
+	if err := checkLength(len(b)); err != nil {
+		return nil, err
 	}
 	return b, nil
+}
+
+func checkEvent(e Event) error {
+	if e.Kind == "" || e.Time.IsZero() {
+		return notCanonical("it needs a kind and a time", nil)
+	}
+	return nil
+}
+
+func checkLength(n int) error {
+	if n > MaxEntry {
+		return notCanonical(fmt.Sprintf("it has %d bytes and an entry holds at most %d", n, MaxEntry), nil)
+	}
+	return nil
 }
 
 func notCanonical(why string, cause error) *cred.Error {
@@ -63,47 +103,6 @@ func notCanonical(why string, cause error) *cred.Error {
 	}
 }
 
-// encode writes JSON without the escapes for HTML and without a line feed at its end.
-func encode(v any) ([]byte, error) {
-	var buf bytes.Buffer
-	buf.Grow(1024)
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
-}
-
-// replaceInvalid puts the character U+FFFD where encoding/json wrote its escape sequence, as it does
-// for invalid UTF-8 alone: decoding and encoding again must give the same bytes. Names in a map can
-// become equal, or change their order, by that; then decoding tells.
-func replaceInvalid(b []byte) ([]byte, error) {
-	const escape = `\ufffd`
-	if !bytes.Contains(b, []byte(escape)) {
-		return b, nil
-	}
-	out, replaced := make([]byte, 0, len(b)), false
-	for i := 0; i < len(b); {
-		switch {
-		case b[i] != '\\':
-			out = append(out, b[i])
-			i++
-		case bytes.HasPrefix(b[i:], []byte(escape)):
-			out = append(out, "\uFFFD"...)
-			i, replaced = i+len(escape), true
-		default: // an escape of two characters, or the start of another one of six
-			out = append(out, b[i:i+2]...)
-			i += 2
-		}
-	}
-	if !replaced { // what was found was a backslash, escaped, before such letters
-		return b, nil
-	}
-	_, _, err := Parse(out)
-	return out, err
-}
-
 // Parse reads an entry's canonical bytes. Bytes that Canonical would not have written are an Invalid
 // error: an unknown or repeated member, another order, another way to write a value, anything behind
 // the object.
@@ -111,6 +110,21 @@ func Parse(canonical []byte) (seq uint64, e Event, err error) {
 	if len(canonical) > MaxEntry {
 		return 0, Event{}, notParsed(fmt.Errorf("%d bytes", len(canonical)))
 	}
+	if got, ok := decode(canonical); ok && isCanonical(got, canonical) {
+		return got.Seq, got.Event, nil
+	}
+	return parseSlowly(canonical)
+}
+
+func isCanonical(got entry, canonical []byte) bool {
+	enc := encoders.Get().(*encoder)
+	defer enc.done()
+	return got.Seq <= math.MaxInt64 && checkEvent(got.Event) == nil &&
+		enc.entry(got.Seq, got.Event) == nil && bytes.Equal(enc.b, canonical)
+}
+
+// parseSlowly reads entries with escapes, and says what is wrong with the others.
+func parseSlowly(canonical []byte) (seq uint64, e Event, err error) {
 	var got entry
 	dec := json.NewDecoder(bytes.NewReader(canonical))
 	dec.DisallowUnknownFields()

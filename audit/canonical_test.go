@@ -34,9 +34,9 @@ func TestCanonicalBytes(t *testing.T) {
 			Claims: map[string]any{"z": nil, "a": []any{true, 1.5, "x&y"}, "m": map[string]any{"2": 2.0, "10": "ten"}},
 			Actor:  &Principal{Provider: "okta", Issuer: "https://id.example.com", Subject: "agent", Kind: cred.KindAgent},
 		},
-		Request:   &Request{"orders-db", []string{"read"}, map[string]string{"b": "2", "a": "1"}, 900, "line\nbreak \u2028 \"q\" \\ é", "d1"},
-		Decision:  &Decision{true, "r", "h", "RULE", "c"},
-		Approvals: []Approval{{Principal{Subject: "lead"}, true, "ok", "d1", testTime.In(plusTwo)}},
+		Request:   &Request{"orders-db", []string{"read"}, map[string]string{"b": "2", "a": "1"}, 900, "line\nbreak \u2028 \"q\" \\ é", "", "d1"},
+		Decision:  &Decision{Allowed: true, Rule: "r", PolicyHash: "h", Reason: "RULE", Condition: "c"},
+		Approvals: []Approval{{By: Principal{Subject: "lead"}, Approve: true, Comment: "ok", Digest: "d1", At: testTime.In(plusTwo)}},
 		Lease:     &Lease{"le_1", "holder", "vault", "hf", "sf", "issued", true, testTime.In(plusTwo).Add(time.Hour), "n"},
 		Use:       &Use{"us_1", "edge-1", "http", "GET", "api.example.com", "/v1", 200, 1, 2, 3, []Masked{{"pii", 4}}, "r", "complete"},
 		Rotation:  &Rotation{"ro_1", "vault", "swap", "sf"},
@@ -55,6 +55,24 @@ func TestCanonicalBytes(t *testing.T) {
 		`"rotation":{"id":"ro_1","issuer":"vault","step":"swap","secret_fingerprint":"sf"},"error":{"kind":"denied","reason":"NO_RULE_MATCHES","public":"no rule"},"peer":"192.0.2.1:5",` +
 		`"detail":{"at":"2026-03-04T05:06:07.89Z","big":"12345678901234567890","kind":"use.end","n":3}}`
 	if diff := cmp.Diff(want, canonical(t, 12, full)); diff != "" {
+		t.Error(diff)
+	}
+	asked := Event{
+		Kind: ExchangePending, Time: testTime,
+		Principal: &Principal{Subject: "u1", Groups: []string{}, Cautions: map[string]string{"ref": "<x>", "event_name": "workflow_run"}},
+		Request:   &Request{Target: "orders-db", Binding: "dpop", Digest: "d1"},
+		Decision: &Decision{
+			PolicyHash: "h", Exempt: "break_glass",
+			Demand: &cred.Demand{AllOf: []cred.Quorum{{Group: "leads", Count: 1}}, AnyOf: []cred.Quorum{{Group: "a", Count: 2}}, Within: time.Hour, Remind: 1, Fresh: 2},
+		},
+		Approvals: []Approval{{By: Principal{Subject: "lead"}, Groups: []string{"leads"}, Digest: "d1", At: testTime, Standing: "sa_1"}},
+	}
+	const wantAsked = `{"seq":0,"kind":"exchange.pending","time":"2026-03-04T05:06:07.89Z",` +
+		`"principal":{"provider":"","issuer":"","subject":"u1","groups":[],"cautions":{"event_name":"workflow_run","ref":"<x>"}},` +
+		`"request":{"target":"orders-db","binding":"dpop","digest":"d1"},` +
+		`"decision":{"allowed":false,"policy_hash":"h","demand":{"all_of":[{"group":"leads","count":1}],"any_of":[{"group":"a","count":2}],"within":3600000000000,"remind":1,"fresh":2},"exempt":"break_glass"},` +
+		`"approvals":[{"by":{"provider":"","issuer":"","subject":"lead"},"groups":["leads"],"approve":false,"digest":"d1","at":"2026-03-04T05:06:07.89Z","standing":"sa_1"}]}`
+	if diff := cmp.Diff(wantAsked, canonical(t, 0, asked)); diff != "" {
 		t.Error(diff)
 	}
 	const least = `{"seq":0,"kind":"broker.started","time":"2026-03-04T05:06:07.000000001Z"}`
@@ -169,6 +187,36 @@ func TestCanonicalLimit(t *testing.T) {
 	refused(t, err, "65536", "65535")
 }
 
+// What is encoded before its place is known ends as Canonical writes it, the limit included.
+func TestEncodedAt(t *testing.T) {
+	e := Event{Kind: "k", Time: testTime, Peer: "p\xff"}
+	x, err := Encode(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, seq := range []uint64{0, 1, 9, 10, 1234567890, math.MaxInt64} {
+		b, err := x.At(seq)
+		if err != nil || string(b) != canonical(t, seq, e) {
+			t.Errorf("%d: %s, %v", seq, b, err)
+		}
+	}
+	_, err = x.At(1 << 63)
+	refused(t, err, "sequence")
+
+	e.Peer = strings.Repeat("x", MaxEntry-len(canonical(t, 0, Event{Kind: "k", Time: testTime}))-len(`,"peer":""`))
+	if x, err = Encode(e); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := x.At(9); err != nil || len(b) != MaxEntry {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	_, err = x.At(10)
+	refused(t, err, "65536", "65535")
+	e.Peer += "x"
+	_, err = Encode(e)
+	refused(t, err, "65536", "65535")
+}
+
 func TestParseRefuses(t *testing.T) {
 	const good = `{"seq":3,"kind":"k","time":"2026-03-04T05:06:07.89Z","peer":"p","detail":{"a":1,"b":{"c":"<"}}}`
 	if _, _, err := Parse([]byte(good)); err != nil {
@@ -218,6 +266,19 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// Groups that are unknown and no groups are two things in the log too.
+func TestCanonicalKeepsUnknownGroups(t *testing.T) {
+	for _, groups := range [][]string{nil, {}, {"g"}} {
+		_, e, err := Parse([]byte(canonical(t, 0, Event{Kind: "k", Time: testTime, Principal: &Principal{Groups: groups}})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(groups, e.Principal.Groups); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 // What comes out of Parse is what went into Canonical, and is written as the same bytes again.
 func TestParseGivesTheEventBack(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -250,20 +311,30 @@ func drawEvent(t *rapid.T) Event {
 		e.Principal = &Principal{
 			Provider: draw("provider"), Subject: draw("sub"), Kind: cred.KindPerson,
 			Groups: rapid.SliceOfN(text, 0, 3).Draw(t, "groups"), Claims: drawMap(t, 3), Actor: &Principal{Subject: draw("actor")},
+			Cautions: rapid.MapOfN(text, text, 0, 2).Draw(t, "cautions"),
 		}
 	}
 	if rapid.Bool().Draw(t, "request") {
 		e.Request = &Request{
 			Target: draw("target"), Params: rapid.MapOfN(text, text, 0, 3).Draw(t, "params"),
-			TTLSeconds: rapid.Int64().Draw(t, "ttl"), Reason: draw("reason"),
+			TTLSeconds: rapid.Int64().Draw(t, "ttl"), Reason: draw("reason"), Binding: draw("binding"),
 		}
+		e.Decision = &Decision{Exempt: draw("exempt"), Demand: drawDemand(t)}
 	}
 	if rapid.Bool().Draw(t, "lease") {
 		e.Lease = &Lease{ID: cred.LeaseID(draw("lease id")), NotAfter: drawTime(t), Revocable: true}
-		e.Approvals = []Approval{{At: drawTime(t), By: Principal{Claims: drawMap(t, 2)}}}
+		e.Approvals = []Approval{{At: drawTime(t), By: Principal{Claims: drawMap(t, 2)}, Groups: []string{draw("group")}, Standing: draw("standing")}}
 	}
 	e.Detail = drawMap(t, 3)
 	return e
+}
+
+func drawDemand(t *rapid.T) *cred.Demand {
+	duration := rapid.Custom(func(t *rapid.T) time.Duration { return time.Duration(rapid.Int64().Draw(t, "nanoseconds")) })
+	return rapid.Ptr(rapid.Custom(func(t *rapid.T) cred.Demand {
+		quorum := cred.Quorum{Group: rapid.String().Draw(t, "group"), Count: rapid.Int().Draw(t, "count")}
+		return cred.Demand{AllOf: []cred.Quorum{quorum}, Within: duration.Draw(t, "within"), Remind: duration.Draw(t, "remind"), Fresh: duration.Draw(t, "fresh")}
+	}), true).Draw(t, "demand")
 }
 
 func drawTime(t *rapid.T) time.Time {

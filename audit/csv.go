@@ -143,5 +143,9 @@ func csvColumns() []csvColumn {
 		{"origin_log", of(originOf, func(o Origin) string { return o.Log })},
 		{"origin_seq", of(originOf, func(o Origin) string { return strconv.FormatUint(o.Seq, 10) })},
 		{"detail", func(_ uint64, e Event) string { return detailCell(e.Detail) }},
+		{"cautions", ofPrincipal(func(p Principal) string { return cautionsCell(p.Cautions) })},
+		{"binding", of(requestOf, func(r Request) string { return r.Binding })},
+		{"demand", of(decisionOf, func(d Decision) string { return demandCell(d.Demand) })},
+		{"exempt", of(decisionOf, func(d Decision) string { return d.Exempt })},
 	}
 }

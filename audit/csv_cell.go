@@ -2,9 +2,13 @@ package audit
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/daypass-io/daypass/cred"
 )
 
 // of returns the cell of a part of the event; it is empty where the event has no such part.
@@ -59,9 +63,40 @@ func approvalsCell(approvals []Approval) string {
 		if a.Approve {
 			verdict = "approved"
 		}
-		all = append(all, fmt.Sprintf("%s by %s at %s", verdict, a.By.Subject, a.At.Format(time.RFC3339Nano)))
+		text := verdict + " by " + a.By.Subject
+		if len(a.Groups) > 0 {
+			text += " (" + strings.Join(a.Groups, ", ") + ")"
+		}
+		text += " at " + a.At.Format(time.RFC3339Nano)
+		if a.Standing != "" {
+			text += ", standing " + a.Standing
+		}
+		all = append(all, text)
 	}
 	return strings.Join(all, "; ")
+}
+
+func cautionsCell(cautions map[string]string) string {
+	var all []string
+	for _, claim := range slices.Sorted(maps.Keys(cautions)) {
+		all = append(all, claim+"="+cautions[claim])
+	}
+	return strings.Join(all, "; ")
+}
+
+func demandCell(d *cred.Demand) string {
+	if d == nil {
+		return ""
+	}
+	list := func(all []cred.Quorum, join string) string {
+		var parts []string
+		for _, q := range all {
+			parts = append(parts, fmt.Sprintf("%d of %s", q.Count, q.Group))
+		}
+		return strings.Join(parts, join)
+	}
+	parts := []string{list(d.AllOf, " and "), list(d.AnyOf, " or ")}
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", and ")
 }
 
 func maskedCell(masked []Masked) string {

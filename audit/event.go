@@ -12,9 +12,24 @@ type Kind string
 // The kinds of event.
 const (
 	ExchangeGranted Kind = "exchange.granted" // policy allowed; the grant is active
+	ExchangePending Kind = "exchange.pending" // policy allows it if people agree; they are asked
 	ExchangeDenied  Kind = "exchange.denied"  // policy, or a limit, refused
 	IdentityRefused Kind = "identity.refused" // no valid identity was shown
 	AccessDenied    Kind = "access.denied"    // a known principal called what its role does not allow
+
+	RequestReviewed  Kind = "request.reviewed"  // an approver gave a verdict
+	ReviewRefused    Kind = "review.refused"    // somebody gave a verdict that does not count
+	ReviewSignedOff  Kind = "review.signed_off" // somebody looked at a grant that was given without approval
+	ReviewOverdue    Kind = "review.overdue"    // nobody did in time
+	StandingProposed Kind = "standing.proposed" // an approval for requests to come was drafted
+	StandingReviewed Kind = "standing.reviewed" // an approver gave a verdict on it
+	StandingRevoked  Kind = "standing.revoked"
+
+	LockSet    Kind = "lock.set"    // nothing is granted or redeemed for what is locked
+	LockLifted Kind = "lock.lifted" // it is again
+
+	NoticeSent   Kind = "notice.sent"   // somebody was told
+	NoticeFailed Kind = "notice.failed" // somebody could not be told, and no further try is made
 
 	RedeemRefused Kind = "redeem.refused" // a grant token was not honoured
 	LeaseIntent   Kind = "lease.intent"   // about to ask the issuer
@@ -40,6 +55,7 @@ const (
 	BrokerStarted Kind = "broker.started"
 	ProxyStarted  Kind = "proxy.started"
 	PolicyLoaded  Kind = "policy.loaded"
+	PolicyRefused Kind = "policy.refused" // a changed rule set has mistakes; the one before stays in force
 	KeyRotated    Kind = "key.rotated"
 )
 
@@ -79,9 +95,10 @@ type Principal struct {
 	Subject  string             `json:"subject"`
 	Name     string             `json:"name,omitempty"`
 	Kind     cred.PrincipalKind `json:"kind,omitempty"`
-	Groups   []string           `json:"groups,omitempty"`
+	Groups   []string           `json:"groups,omitzero"` // absent: unknown, which is not none
 	Claims   map[string]any     `json:"claims,omitempty"`
 	Actor    *Principal         `json:"actor,omitempty"`
+	Cautions map[string]string  `json:"cautions,omitempty"` // claim values that a rule must name
 }
 
 // Request is what was asked, and its digest.
@@ -91,7 +108,8 @@ type Request struct {
 	Params     map[string]string `json:"params,omitempty"`
 	TTLSeconds int64             `json:"ttl_seconds,omitempty"`
 	Reason     string            `json:"reason,omitempty"`
-	Digest     string            `json:"digest"` // SHA-256, hex
+	Binding    string            `json:"binding,omitempty"` // "dpop" or "mtls": bound to the caller's key
+	Digest     string            `json:"digest"`            // SHA-256, hex
 }
 
 // Decision is what policy said.
@@ -101,15 +119,22 @@ type Decision struct {
 	PolicyHash string `json:"policy_hash"` // SHA-256 of the rule set, hex
 	Reason     string `json:"reason,omitempty"`
 	Condition  string `json:"condition,omitempty"` // the claim or condition that failed
+
+	// Demand is whose approval is needed; Exempt is why none is although the rule has one: "standing/"
+	// and the ID of a standing approval, "on_call/" and the schedule's name, or "break_glass".
+	Demand *cred.Demand `json:"demand,omitempty"`
+	Exempt string       `json:"exempt,omitempty"`
 }
 
 // Approval is one person's verdict.
 type Approval struct {
-	By      Principal `json:"by"`
-	Approve bool      `json:"approve"`
-	Comment string    `json:"comment,omitempty"`
-	Digest  string    `json:"digest"`
-	At      time.Time `json:"at"`
+	By       Principal `json:"by"`
+	Groups   []string  `json:"groups,omitempty"` // of those that were asked, the ones that By is in
+	Approve  bool      `json:"approve"`
+	Comment  string    `json:"comment,omitempty"`
+	Digest   string    `json:"digest"`
+	At       time.Time `json:"at"`
+	Standing string    `json:"standing,omitempty"` // the standing approval that it comes from
 }
 
 // Lease is one credential, by fingerprints alone.

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 
@@ -108,4 +110,16 @@ func writing(err error) error {
 
 func badExport(public string, cause error) *cred.Error {
 	return &cred.Error{Kind: cred.Invalid, Op: "audit.export", Reason: "AUDIT_EXPORT_INVALID", Public: public, Err: cause}
+}
+
+// encode writes JSON without the escapes for HTML and without a line feed at its end.
+func encode(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	buf.Grow(1024)
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
 }

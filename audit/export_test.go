@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -163,12 +164,14 @@ func TestCSV(t *testing.T) {
 		"seq": "0", "time": "2026-03-04T05:06:07.89Z", "kind": "use.end", "grant": "gr_1", "provider": "okta", "issuer": "https://id.example.com",
 		"subject": "u1", "name": "U One", "principal_kind": "person", "actor": "agent", "target": "orders-db", "scopes": "read write",
 		"reason": "two lines", "request_digest": "d1", "allowed": "true", "rule": "r", "policy_hash": "h", "decision_reason": "RULE",
-		"decision_condition": "c", "approvals": "approved by lead at 2026-03-04T05:06:07.89Z; refused by boss at 2026-03-04T05:06:07.89Z",
+		"decision_condition": "c", "approvals": "approved by lead (leads, owners) at 2026-03-04T05:06:07.89Z, standing sa_1; refused by boss at 2026-03-04T05:06:07.89Z",
 		"lease": "le_1", "lease_redeemer": "holder", "lease_issuer": "vault", "lease_state": "issued", "lease_not_after": "2026-03-04T05:06:07.89Z",
 		"secret_fingerprint": "sf", "use": "us_1", "protocol": "http", "method": "GET", "host": "api.example.com", "path": "/v1",
 		"status": "200", "bytes_in": "1", "bytes_out": "2", "duration_ms": "3", "masked": "pii: 4", "use_rule": "ur", "ended": "complete",
 		"rotation": "ro_1", "rotation_issuer": "vault", "rotation_step": "swap", "error_kind": "denied", "error_reason": "NO_RULE_MATCHES",
 		"error": "'=no rule", "peer": "192.0.2.1:5", "origin_log": "daypass-proxy/edge-1", "origin_seq": "7", "detail": `{"n":3}`,
+		"cautions": "event_name=workflow_run; ref=x", "binding": "dpop", "exempt": "break_glass",
+		"demand": "1 of leads and 2 of security, and 1 of a or 1 of b",
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %q, want %q", name, got[name], want)
@@ -213,14 +216,25 @@ func fullEvent() Event {
 		Principal: &Principal{
 			Provider: "okta", Issuer: "https://id.example.com", Subject: "u1", Name: "U One", Kind: cred.KindPerson, Groups: []string{"b", "a"},
 			Claims: map[string]any{"a": "b"}, Actor: &Principal{Subject: "agent", Kind: cred.KindAgent},
+			Cautions: map[string]string{"ref": "x", "event_name": "workflow_run"},
 		},
-		Request:   &Request{"orders-db", []string{"read", "write"}, map[string]string{"a": "1"}, 900, "two\nlines", "d1"},
-		Decision:  &Decision{true, "r", "h", "RULE", "c"},
-		Approvals: []Approval{{Principal{Subject: "lead"}, true, "ok", "d1", testTime}, {Principal{Subject: "boss"}, false, "", "d1", testTime}},
-		Lease:     &Lease{"le_1", "holder", "vault", "hf", "sf", "issued", true, testTime, "n"},
-		Use:       &Use{"us_1", "edge-1", "http", "GET", "api.example.com", "/v1", 200, 1, 2, 3, []Masked{{"pii", 4}}, "ur", "complete"},
-		Rotation:  &Rotation{"ro_1", "vault", "swap", "sf"},
-		Error:     &Error{"denied", "NO_RULE_MATCHES", "=no rule"}, Peer: "192.0.2.1:5",
+		Request: &Request{"orders-db", []string{"read", "write"}, map[string]string{"a": "1"}, 900, "two\nlines", "dpop", "d1"},
+		Decision: &Decision{
+			Allowed: true, Rule: "r", PolicyHash: "h", Reason: "RULE", Condition: "c", Exempt: "break_glass",
+			Demand: &cred.Demand{
+				AllOf:  []cred.Quorum{{Group: "leads", Count: 1}, {Group: "security", Count: 2}},
+				AnyOf:  []cred.Quorum{{Group: "a", Count: 1}, {Group: "b", Count: 1}},
+				Within: time.Hour,
+			},
+		},
+		Approvals: []Approval{
+			{By: Principal{Subject: "lead"}, Groups: []string{"leads", "owners"}, Approve: true, Comment: "ok", Digest: "d1", At: testTime, Standing: "sa_1"},
+			{By: Principal{Subject: "boss"}, Digest: "d1", At: testTime},
+		},
+		Lease:    &Lease{"le_1", "holder", "vault", "hf", "sf", "issued", true, testTime, "n"},
+		Use:      &Use{"us_1", "edge-1", "http", "GET", "api.example.com", "/v1", 200, 1, 2, 3, []Masked{{"pii", 4}}, "ur", "complete"},
+		Rotation: &Rotation{"ro_1", "vault", "swap", "sf"},
+		Error:    &Error{"denied", "NO_RULE_MATCHES", "=no rule"}, Peer: "192.0.2.1:5",
 		Detail: map[string]any{"n": 3},
 	}
 }

@@ -10,7 +10,7 @@ import (
 func PrincipalOf(p cred.Principal) *Principal {
 	out := &Principal{
 		Provider: p.Provider, Issuer: p.Issuer, Subject: p.Subject, Name: p.Name,
-		Kind: p.Kind, Groups: p.Groups, Claims: p.Claims,
+		Kind: p.Kind, Groups: p.Groups, Claims: p.Claims, Cautions: p.Cautions,
 	}
 	if p.Actor != nil {
 		out.Actor = PrincipalOf(*p.Actor)
@@ -22,8 +22,20 @@ func PrincipalOf(p cred.Principal) *Principal {
 func RequestOf(r cred.Request, digest cred.Digest) *Request {
 	return &Request{
 		Target: r.Target, Scopes: r.Scopes, Params: r.Params,
-		TTLSeconds: int64(r.TTL.Seconds()), Reason: r.Reason, Digest: digest.String(),
+		TTLSeconds: int64(r.TTL.Seconds()), Reason: r.Reason, Binding: string(r.Binding), Digest: digest.String(),
 	}
+}
+
+// ApprovalsOf returns verdicts as the log keeps them.
+func ApprovalsOf(all ...cred.Approval) []Approval {
+	out := make([]Approval, len(all))
+	for i, a := range all {
+		out[i] = Approval{
+			By: *PrincipalOf(a.By), Groups: a.Groups, Approve: a.Verdict.Approve, Comment: a.Verdict.Comment,
+			Digest: a.Digest.String(), At: a.At, Standing: a.Standing,
+		}
+	}
+	return out
 }
 
 // LeaseOf returns a lease as the log keeps it: fingerprints in place of the handle.

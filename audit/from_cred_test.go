@@ -82,21 +82,47 @@ func TestErrorOf(t *testing.T) {
 func TestPrincipalAndRequestOf(t *testing.T) {
 	got := PrincipalOf(cred.Principal{
 		Provider: "okta", Issuer: "i", Subject: "s", Name: "n", Kind: cred.KindPerson, Groups: []string{"g"},
-		Claims: map[string]any{"c": true}, Actor: &cred.Principal{Subject: "a", Actor: &cred.Principal{Subject: "b"}},
+		Claims: map[string]any{"c": true}, Cautions: map[string]string{"c": "v"}, Actor: &cred.Principal{Subject: "a", Actor: &cred.Principal{Subject: "b"}},
 	})
 	want := &Principal{
 		Provider: "okta", Issuer: "i", Subject: "s", Name: "n", Kind: cred.KindPerson, Groups: []string{"g"},
-		Claims: map[string]any{"c": true}, Actor: &Principal{Subject: "a", Actor: &Principal{Subject: "b"}},
+		Claims: map[string]any{"c": true}, Cautions: map[string]string{"c": "v"}, Actor: &Principal{Subject: "a", Actor: &Principal{Subject: "b"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	req := cred.Request{
-		Target: "t", Scopes: []string{"s"}, Params: map[string]string{"p": "v"}, TTL: 90 * time.Second, Reason: "r", IdempotencyKey: marker,
+		Target: "t", Scopes: []string{"s"}, Params: map[string]string{"p": "v"}, TTL: 90 * time.Second, Reason: "r", Binding: cred.BindMTLS, IdempotencyKey: marker,
 	}
 	digest := req.Digest(cred.Principal{})
-	wantReq := &Request{Target: "t", Scopes: []string{"s"}, Params: map[string]string{"p": "v"}, TTLSeconds: 90, Reason: "r", Digest: digest.String()}
+	wantReq := &Request{Target: "t", Scopes: []string{"s"}, Params: map[string]string{"p": "v"}, TTLSeconds: 90, Reason: "r", Binding: "mtls", Digest: digest.String()}
 	if diff := cmp.Diff(wantReq, RequestOf(req, digest)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestApprovalsOf(t *testing.T) {
+	got := ApprovalsOf(
+		cred.Approval{
+			By: cred.Principal{Subject: "lead", Actor: &cred.Principal{Subject: "a"}}, Groups: []string{"leads"},
+			Verdict: cred.Verdict{Approve: true, Comment: "ok"}, Digest: cred.Digest{1}, At: testTime, Standing: "sa_1",
+		},
+		cred.Approval{By: cred.Principal{Subject: "boss"}},
+	)
+	want := []Approval{
+		{
+			By: Principal{Subject: "lead", Actor: &Principal{Subject: "a"}}, Groups: []string{"leads"}, Approve: true, Comment: "ok",
+			Digest: cred.Digest{1}.String(), At: testTime, Standing: "sa_1",
+		},
+		{By: Principal{Subject: "boss"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := PrincipalOf(cred.Principal{}); got.Groups != nil {
+		t.Error("unknown groups became none")
+	}
+	if got := PrincipalOf(cred.Principal{Groups: []string{}}); got.Groups == nil {
+		t.Error("no groups became unknown")
 	}
 }

@@ -21,6 +21,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
+		sameReading(t, b)
 		again, err := Canonical(seq, e)
 		if err != nil || !bytes.Equal(again, b) {
 			t.Fatalf("%v\n%q\n%q", err, b, again)

@@ -18,134 +18,157 @@ const maxDepth = 64
 
 var errTooDeep = errors.New("nested too deeply")
 
-// normalEvent returns a copy whose times are UTC and whose free values are such that decoding their
-// JSON gives them again.
-func normalEvent(e Event) (Event, error) {
-	var err error
-	e.Time = e.Time.UTC()
-	if e.Principal, err = normalPrincipal(e.Principal, 0); err != nil {
-		return e, err
-	}
-	e.Approvals = slices.Clone(e.Approvals)
-	for i := range e.Approvals {
-		a := &e.Approvals[i]
-		a.At = a.At.UTC()
-		by, err := normalPrincipal(&a.By, 0)
-		if err != nil {
-			return e, err
-		}
-		a.By = *by
-	}
-	if e.Lease != nil {
-		l := *e.Lease
-		l.NotAfter = l.NotAfter.UTC()
-		e.Lease = &l
-	}
-	e.Detail, err = normalMap(e.Detail, 0)
-	return e, err
-}
-
-func normalPrincipal(p *Principal, depth int) (*Principal, error) {
-	if p == nil {
-		return nil, nil
-	}
+// object writes a map of free values, its members sorted by the bytes of their names.
+func (e *encoder) object(m map[string]any, depth int) error {
 	if depth > maxDepth {
-		return nil, errTooDeep
-	}
-	out := *p
-	var err error
-	if out.Claims, err = normalMap(p.Claims, depth); err != nil {
-		return nil, err
-	}
-	out.Actor, err = normalPrincipal(p.Actor, depth+1)
-	return &out, err
-}
-
-func normalMap(m map[string]any, depth int) (map[string]any, error) {
-	if depth > maxDepth {
-		return nil, errTooDeep
+		return errTooDeep
 	}
 	if m == nil {
-		return nil, nil
+		e.null()
+		return nil
 	}
-	out := make(map[string]any, len(m))
-	for name, v := range m {
-		n, err := normalValue(v, depth+1)
-		if err != nil {
-			return nil, fmt.Errorf("%q: %w", name, err)
+	e.b = append(e.b, '{')
+	for i, name := range sorted(m, make([]string, 0, 16)) {
+		e.member(i, name)
+		if err := e.free(m[name], depth+1); err != nil {
+			return fmt.Errorf("%q: %w", name, err)
 		}
-		out[name] = n
 	}
-	return out, nil
+	e.b = append(e.b, '}')
+	return nil
 }
 
-// normalValue maps a Go value to the JSON values that encoding/json decodes into an any.
-func normalValue(v any, depth int) (any, error) {
+func (e *encoder) texts(m map[string]string) {
+	if m == nil {
+		e.null()
+		return
+	}
+	e.b = append(e.b, '{')
+	for i, name := range sorted(m, make([]string, 0, 16)) {
+		e.member(i, name)
+		e.text(m[name])
+	}
+	e.b = append(e.b, '}')
+}
+
+// sorted appends the names in a map to names and sorts them.
+func sorted[V any](m map[string]V, names []string) []string {
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// member writes the name of the ith member of an object.
+func (e *encoder) member(i int, name string) {
+	e.comma(i)
+	e.text(name)
+	e.b = append(e.b, ':')
+}
+
+// comma separates the ith element from the one before it.
+func (e *encoder) comma(i int) {
+	if i > 0 {
+		e.b = append(e.b, ',')
+	}
+}
+
+func (e *encoder) null() { e.b = append(e.b, "null"...) }
+
+// free writes a Go value as the JSON value that encoding/json decodes into an any, so that decoding
+// gives it again.
+func (e *encoder) free(v any, depth int) error {
 	switch v := v.(type) {
-	case nil, bool, string, []string, map[string]string:
-		return v, nil
+	case nil:
+		e.null()
+	case bool:
+		e.b = strconv.AppendBool(e.b, v)
+	case string:
+		e.text(v)
 	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, errors.New("not a finite number")
-		}
-		return v, nil
+		return e.float(v)
 	case int:
-		return normalNumber(strconv.Itoa(v))
+		return e.number(strconv.Itoa(v))
 	case json.Number:
-		return normalNumber(v.String())
+		return e.number(v.String())
 	case time.Time:
-		return v.UTC().Format(time.RFC3339Nano), nil
+		e.text(v.UTC().Format(time.RFC3339Nano))
+	case map[string]string:
+		e.texts(v)
 	case map[string]any:
-		return normalMap(v, depth)
+		return e.object(v, depth)
 	case []any:
-		return normalList(v, depth)
+		return e.list(v, depth)
+	default:
+		return e.other(v, depth)
 	}
-	return normalOther(v, depth)
+	return nil
 }
 
-func normalList(list []any, depth int) (any, error) {
+func (e *encoder) list(values []any, depth int) error {
 	if depth > maxDepth {
-		return nil, errTooDeep
+		return errTooDeep
 	}
-	out := make([]any, len(list))
-	for i, v := range list {
-		n, err := normalValue(v, depth+1)
-		if err != nil {
-			return nil, err
+	e.b = append(e.b, '[')
+	for i, v := range values {
+		e.comma(i)
+		if err := e.free(v, depth+1); err != nil {
+			return err
 		}
-		out[i] = n
 	}
-	return out, nil
+	e.b = append(e.b, ']')
+	return nil
 }
 
-// normalNumber reads a JSON number. An integer that a float64 can't hold, say an ID of 64 bits, stays
+// number writes a JSON number. An integer that a float64 can't hold, say an ID of 64 bits, stays
 // whole as a string.
-func normalNumber(text string) (any, error) {
+func (e *encoder) number(text string) error {
 	const exact = 1 << 53
 	if !strings.ContainsAny(text, ".eE") {
 		if n, err := strconv.ParseInt(text, 10, 64); err == nil && -exact <= n && n <= exact {
-			return float64(n), nil
+			e.b = strconv.AppendInt(e.b, n, 10)
+		} else {
+			e.text(text)
 		}
-		return text, nil
+		return nil
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return f, nil
+	return e.float(f)
 }
 
-// normalOther takes a value of any other type by way of its JSON.
-func normalOther(v any, depth int) (any, error) {
+// float writes a number as JavaScript does (ECMA-262, Number::toString), but for minus zero: plain
+// from 1e-6 up to 1e21, else with an exponent of as few digits as it takes.
+func (e *encoder) float(f float64) error {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return errors.New("not a finite number")
+	}
+	if size := math.Abs(f); size == 0 || size >= 1e-6 && size < 1e21 {
+		e.b = strconv.AppendFloat(e.b, f, 'f', -1, 64)
+		return nil
+	}
+	e.b = strconv.AppendFloat(e.b, f, 'e', -1, 64)
+	if n := len(e.b); bytes.Equal(e.b[n-4:n-1], []byte("e-0")) { // strconv writes two digits at least
+		e.b[n-2] = e.b[n-1]
+		e.b = e.b[:n-1]
+	}
+	return nil
+}
+
+// other writes a value of any other type by way of its JSON.
+func (e *encoder) other(v any, depth int) error {
 	b, err := json.Marshal(v)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()
 	var plain any
 	if err := dec.Decode(&plain); err != nil {
-		return nil, err
+		return err
 	}
-	return normalValue(plain, depth)
+	return e.free(plain, depth)
 }

@@ -139,10 +139,13 @@ func newOCSFEvent(x Exported, e Event) ocsfEvent {
 		},
 		Unmapped: e.Detail, RawData: string(x.Canonical),
 	}
-	if e.Error != nil {
+	switch d := e.Decision; {
+	case e.Error != nil:
 		out.StatusCode, out.StatusDetail = e.Error.Reason, e.Error.Public
-	} else if e.Decision != nil && !e.Decision.Allowed {
-		out.StatusCode, out.StatusDetail = e.Decision.Reason, e.Decision.Condition
+	case d != nil && !d.Allowed:
+		out.StatusCode, out.StatusDetail = d.Reason, d.Condition
+	case d != nil && d.Exempt != "":
+		out.StatusDetail = "without approval: " + d.Exempt
 	}
 	out.addParts(c.class, e)
 	return out

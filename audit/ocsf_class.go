@@ -1,6 +1,9 @@
 package audit
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // The OCSF classes that our events belong to (class_uid; its thousands are the category).
 const (
@@ -58,7 +61,36 @@ func ocsfClassOf(e Event) ocsfClass {
 	case RedeemRefused:
 		return failed(ocsfAuthentication, serviceTicket, ocsfMedium)
 	case ExchangeGranted:
-		return fine(ocsfAuthorizeSession, assignPrivileges)
+		c := fine(ocsfAuthorizeSession, assignPrivileges)
+		if e.Decision != nil && e.Decision.Exempt == "break_glass" { // a review is owed
+			c.severity = ocsfMedium
+		}
+		return c
+	case ExchangePending:
+		return underWay(ocsfAuthorizeSession, assignPrivileges)
+	case RequestReviewed, StandingReviewed:
+		if slices.ContainsFunc(e.Approvals, func(a Approval) bool { return !a.Approve }) {
+			return failed(ocsfUserAccess, assignPrivileges, ocsfLow)
+		}
+		return fine(ocsfUserAccess, assignPrivileges)
+	case ReviewSignedOff, LockLifted:
+		return fine(ocsfUserAccess, assignPrivileges)
+	case StandingProposed:
+		return underWay(ocsfUserAccess, assignPrivileges)
+	case ReviewRefused:
+		return failed(ocsfUserAccess, assignPrivileges, ocsfMedium)
+	case ReviewOverdue:
+		return failed(ocsfUserAccess, assignPrivileges, ocsfHigh)
+	case StandingRevoked:
+		return fine(ocsfUserAccess, revoke)
+	case LockSet:
+		c := fine(ocsfUserAccess, revoke)
+		c.severity = ocsfMedium
+		return c
+	case NoticeSent:
+		return fine(ocsfAPIActivity, ocsfOther)
+	case NoticeFailed:
+		return failed(ocsfAPIActivity, ocsfOther, ocsfMedium)
 	case AccessDenied:
 		return failed(ocsfAPIActivity, ocsfOther, ocsfMedium)
 	case AuditExported:
@@ -87,6 +119,8 @@ func ocsfClassOf(e Event) ocsfClass {
 		return fine(ocsfLifecycle, lifecycleStart)
 	case PolicyLoaded, KeyRotated:
 		return fine(ocsfLifecycle, lifecycleUpdate)
+	case PolicyRefused:
+		return failed(ocsfLifecycle, lifecycleUpdate, ocsfHigh)
 	}
 	return ocsfClass{ocsfBaseEvent, ocsfOther, ocsfInformational, ocsfStatusUnknown, ""}
 }

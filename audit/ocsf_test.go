@@ -86,6 +86,23 @@ func TestOCSFClasses(t *testing.T) {
 		"proxy starts":      {Event{Kind: ProxyStarted}, row{6002, 3, 1, 1}},
 		"policy":            {Event{Kind: PolicyLoaded}, row{6002, 8, 1, 1}},
 		"key":               {Event{Kind: KeyRotated}, row{6002, 8, 1, 1}},
+		"break-glass":       {Event{Kind: ExchangeGranted, Decision: &Decision{Allowed: true, Exempt: "break_glass"}}, row{3003, 1, 3, 1}},
+		"on call":           {Event{Kind: ExchangeGranted, Decision: &Decision{Allowed: true, Exempt: "on_call/primary"}}, row{3003, 1, 1, 1}},
+		"exchange pending":  {Event{Kind: ExchangePending}, row{3003, 1, 1, 99}},
+		"approved":          {Event{Kind: RequestReviewed, Approvals: []Approval{{Approve: true}}}, row{3005, 1, 1, 1}},
+		"refused":           {Event{Kind: RequestReviewed, Approvals: []Approval{{Approve: false}}}, row{3005, 1, 2, 2}},
+		"review refused":    {Event{Kind: ReviewRefused}, row{3005, 1, 3, 2}},
+		"signed off":        {Event{Kind: ReviewSignedOff}, row{3005, 1, 1, 1}},
+		"overdue":           {Event{Kind: ReviewOverdue}, row{3005, 1, 4, 2}},
+		"standing drafted":  {Event{Kind: StandingProposed}, row{3005, 1, 1, 99}},
+		"standing approved": {Event{Kind: StandingReviewed, Approvals: []Approval{{Approve: true}}}, row{3005, 1, 1, 1}},
+		"standing refused":  {Event{Kind: StandingReviewed, Approvals: []Approval{{}}}, row{3005, 1, 2, 2}},
+		"standing revoked":  {Event{Kind: StandingRevoked}, row{3005, 2, 1, 1}},
+		"locked":            {Event{Kind: LockSet}, row{3005, 2, 3, 1}},
+		"unlocked":          {Event{Kind: LockLifted}, row{3005, 1, 1, 1}},
+		"notice sent":       {Event{Kind: NoticeSent}, row{6003, 99, 1, 1}},
+		"notice failed":     {Event{Kind: NoticeFailed}, row{6003, 99, 3, 2}},
+		"policy refused":    {Event{Kind: PolicyRefused}, row{6002, 8, 4, 2}},
 		"a later kind":      {Event{Kind: "new.thing"}, row{0, 99, 1, 0}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,6 +189,11 @@ func TestOCSFParts(t *testing.T) {
 		if diff := cmp.Diff(c.want, at(got, c.path...)); diff != "" {
 			t.Errorf("%v: %s", c.path, diff)
 		}
+	}
+	exempt := fullEvent()
+	exempt.Kind, exempt.Error = ExchangeGranted, nil
+	if got := ocsfOf(t, exempt); got["status_detail"] != "without approval: break_glass" || got["status_code"] != nil {
+		t.Errorf("status %v, %v", got["status_code"], got["status_detail"])
 	}
 	granted := fullEvent()
 	granted.Kind, granted.Error, granted.Decision.Allowed = ExchangeGranted, nil, false

@@ -43,7 +43,7 @@ type benchmark struct {
 }
 
 var benchmarks = []benchmark{
-	{"mask", benchMask}, {"log", benchLog}, {"proxy", benchProxy}, {"exchange", benchExchange},
+	{"mask", benchMask}, {"log", benchLog}, {"policy", benchPolicy}, {"proxy", benchProxy}, {"exchange", benchExchange},
 }
 
 // bench is what the benchmarks share.
@@ -58,7 +58,7 @@ func main() {
 		serveChild(os.Args[2:])
 		return
 	}
-	only := flag.String("only", "", "measure this one alone: mask, log, proxy or exchange")
+	only := flag.String("only", "", "measure this one alone: mask, log, policy, proxy or exchange")
 	rounds := flag.Int("rounds", 3, "how often each side of a pair runs")
 	round := flag.Duration("round", 3*time.Second, "how long one side runs")
 	flag.Parse()

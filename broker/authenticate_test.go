@@ -26,7 +26,7 @@ func TestAuthenticate(t *testing.T) {
 	before := len(w.events())
 	who, err := w.Authenticate(t.Context(), w.idToken("somebody"))
 	w.must(err)
-	if who.Subject != "somebody" || who.Provider != "people" || !w.HasRole(who, RoleAuditor) || w.HasRole(who, RoleSecurity) {
+	if who.Subject != "somebody" || who.Provider != "people" || !w.HasRole(who.Principal, RoleAuditor) || w.HasRole(who.Principal, RoleSecurity) {
 		t.Errorf("authenticated %+v", who)
 	}
 	if len(w.events()) != before {

@@ -13,8 +13,9 @@ import (
 
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/broker/identity"
+	"github.com/daypass-io/daypass/broker/notice"
 	"github.com/daypass-io/daypass/broker/policy"
-	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/broker/quota"
 	"github.com/daypass-io/daypass/cred/token"
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
@@ -38,12 +39,14 @@ type Config struct {
 	Store    store.Store
 	Log      Log
 	Identity *identity.Verifier
-	Policy   *policy.Set
+	Policy   *policy.Set    // in force until SetPolicy
 	Keys     *token.KeyRing // see OpenKeys
 	Issuers  map[string]issuer.Issuer
 	Logger   *slog.Logger
 	Now      func() time.Time
 
+	// Notify queues a notice in a transaction, for those whom it concerns; nil: nobody is told.
+	Notify func(tx store.Tx, n notice.Notice) error
 	// MayRedeem reports whether a proxy may redeem grants for a target; nil: no proxy may.
 	MayRedeem func(proxy, target string) bool
 	// IssueTimeout bounds one call to an issuer; an intent that is older is taken for abandoned.
@@ -56,8 +59,11 @@ type Config struct {
 // Broker is the engine. It is safe for concurrent use.
 type Broker struct {
 	cfg      Config
+	policy   atomic.Pointer[policy.Set] // in force
 	tokens   *token.Verifier
-	watchers watchers
+	quotas   *quota.Limiter
+	watchers watchers // of revocations
+	waiters  waiters  // for requests to change
 
 	strangers  *rate.Limiter // how many refusals of unknown callers are recorded
 	unrecorded atomic.Int64  // such refusals since the last recorded one that were not
@@ -81,36 +87,21 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 	b := &Broker{
 		cfg:    cfg,
 		tokens: token.NewVerifier(cfg.URL, cfg.Keys, cfg.Now),
+		quotas: quota.New(cfg.Now),
 
 		strangers: rate.NewLimiter(strangersPerSecond, strangersBurst),
 	}
-	if err := b.recordStart(ctx); err != nil {
+	err := cfg.Store.Update(ctx, func(tx store.Tx) error {
+		if err := tx.Append(audit.Event{Kind: audit.BrokerStarted, Time: b.now(), Detail: map[string]any{"url": cfg.URL}}); err != nil {
+			return err
+		}
+		return b.recordPolicy(tx, cfg.Policy)
+	})
+	if err != nil {
 		return nil, err
 	}
+	b.policy.Store(cfg.Policy)
 	return b, nil
-}
-
-// recordStart keeps the text of the rule set, so that whoever reads a decision later can read what
-// decided it.
-func (b *Broker) recordStart(ctx context.Context) error {
-	now := b.now()
-	hash := b.cfg.Policy.Hash()
-	return b.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		key := store.Key{Table: store.Policies, ID: hash}
-		_, err := tx.Get(key)
-		switch {
-		case cred.KindOf(err) == cred.NotFound && err != nil:
-			if err := tx.Put(store.Record{Key: key, Value: b.cfg.Policy.Text()}); err != nil {
-				return err
-			}
-		case err != nil:
-			return err
-		}
-		if err := tx.Append(audit.Event{Kind: audit.BrokerStarted, Time: now, Detail: map[string]any{"url": b.cfg.URL}}); err != nil {
-			return err
-		}
-		return tx.Append(audit.Event{Kind: audit.PolicyLoaded, Time: now, Decision: &audit.Decision{Allowed: true, PolicyHash: hash}})
-	})
 }
 
 // URL returns the broker's name as an issuer.

@@ -93,7 +93,7 @@ func (s *story) exchange() func() {
 		IdempotencyKey: rapid.SampledFrom([]string{"", "a", "b"}).Draw(s.t, "key"),
 	}
 	return func() {
-		g, err := s.Exchange(context.Background(), runner, want)
+		g, err := s.Exchange(context.Background(), as(runner), want)
 		if s.told(err); err != nil {
 			return
 		}

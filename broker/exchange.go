@@ -2,8 +2,6 @@ package broker
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"strings"
 	"time"
@@ -12,50 +10,173 @@ import (
 	"github.com/daypass-io/daypass/broker/policy"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/cred/token"
+	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
 )
 
-// Exchange decides whether a principal may have what it asks for, and writes the grant. A retry with
-// the same idempotency key finds the grant of the first try, whatever became of it; the same key with
+// Exchange decides whether a caller may have what it asks for, and writes the grant: active, or
+// pending where people have to agree first. A retry with the same idempotency key finds the grant of
+// the first try, whatever became of it, and claims it if it is approved by then; the same key with
 // another request is a Conflict. A refusal is recorded and names the rule and the condition that
 // failed, where the caller may know them.
-func (b *Broker) Exchange(ctx context.Context, who cred.Principal, want cred.Request) (cred.Grant, error) {
-	now := b.now()
-	digest := want.Digest(who)
-	if err := checkRequest(want); err != nil {
-		return cred.Grant{}, b.recordDenial(ctx, who, want, digest, nil, err)
+func (b *Broker) Exchange(ctx context.Context, who Caller, want cred.Request) (cred.Grant, error) {
+	a := b.ask(who, want)
+	d, err := b.judge(a)
+	if err != nil {
+		return cred.Grant{}, b.recordDenial(ctx, a, d, err)
 	}
-	d := b.cfg.Policy.Decide(who, want, now)
-	if !d.Allowed {
-		return cred.Grant{}, b.recordDenial(ctx, who, want, digest, decisionOf(d), d.Err("exchange"))
-	}
-	g := cred.NewGrant(cred.NewGrantID(now), who, want, now, now.Add(d.TTL))
-	g.Rule, g.PolicyHash, g.RetryKey = d.Rule, d.PolicyHash, retryKey(who, want.IdempotencyKey)
 	var out cred.Grant
-	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		if g.RetryKey != "" {
-			earlier, found, err := earlierGrant(tx, g)
-			if found || err != nil {
-				out = earlier
-				return err
-			}
+	err = b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
+		out, err = b.grant(ctx, tx, a, d)
+		return err
+	})
+	if err != nil {
+		return cred.Grant{}, b.notGranted(ctx, a, d, err)
+	}
+	b.waiters.changed(out.ID)
+	return out, nil
+}
+
+// asked is one exchange as it is asked for.
+type asked struct {
+	who    Caller
+	want   cred.Request
+	digest cred.Digest
+	retry  string // see retryKey
+	now    time.Time
+}
+
+func (b *Broker) ask(who Caller, want cred.Request) asked {
+	return asked{who, want, want.Digest(who.Principal), retryKey(who.Principal, want.IdempotencyKey), b.now()}
+}
+
+// judge is everything about a decision that needs no store. The decision is of use beside an error,
+// for the log; it is zero where policy was not asked.
+func (b *Broker) judge(a asked) (policy.Decision, error) {
+	if err := checkRequest(a.want); err != nil {
+		return policy.Decision{}, err
+	}
+	d := b.policy.Load().Decide(a.who.Principal, a.want, a.now)
+	if !d.Allowed {
+		return d, d.Err("exchange")
+	}
+	if a.want.Binding != "" && a.who.Key == "" {
+		return d, cred.Errorf(cred.Internal, "exchange", "", "a request to be bound by %q came without a key", a.want.Binding)
+	}
+	if _, err := issuer.Narrow(d.Target.Credential, d.Params); err != nil {
+		return d, err
+	}
+	return d, b.quotas.Take(a.want.Target, d.Target.Quota, a.who.Principal)
+}
+
+// grant writes what a decision that allows leads to.
+func (b *Broker) grant(ctx context.Context, tx store.Tx, a asked, d policy.Decision) (cred.Grant, error) {
+	if err := checkLocks(tx, a.who.Principal, a.want.Target, a.now); err != nil {
+		return cred.Grant{}, err
+	}
+	if earlier, found, err := earlierGrant(tx, a); err != nil || found {
+		if err == nil && earlier.State() == cred.GrantApproved {
+			return b.claim(ctx, tx, a, d, earlier)
 		}
-		out = g
-		if err := createGrant(tx, g); err != nil {
+		return earlier, err
+	}
+	if err := spend(tx, a.who.once, a.now); err != nil {
+		return cred.Grant{}, err
+	}
+	standing, err := b.standingFor(tx, a, d)
+	if err != nil {
+		return cred.Grant{}, err
+	}
+	if d.Demand != nil && standing == nil {
+		return b.request(ctx, tx, a, d)
+	}
+	g := a.active(d)
+	entry := decisionOf(d)
+	if standing != nil {
+		g.Demand, g.Approvals = d.Demand, standing.lend()
+		g.NotAfter = earliest(g.NotAfter, standing.NotAfter)
+		entry.Exempt = "standing/" + standing.ID
+		if err := standing.used(tx); err != nil {
+			return g, err
+		}
+	}
+	if err := b.owe(tx, &g, d); err != nil {
+		return g, err
+	}
+	if err := createGrant(tx, g); err != nil {
+		return g, err
+	}
+	g.Rev++
+	return g, tx.Append(a.event(ctx, audit.ExchangeGranted, g, entry))
+}
+
+// active is the grant of a request that needs nobody's approval now.
+func (a asked) active(d policy.Decision) cred.Grant {
+	g := cred.NewGrant(cred.NewGrantID(a.now), a.who.Principal, a.want, a.now, earliest(a.now.Add(d.TTL), d.Until))
+	return a.ruled(g, d)
+}
+
+// ruled fills in what a grant has from the decision.
+func (a asked) ruled(g cred.Grant, d policy.Decision) cred.Grant {
+	g.Rule, g.PolicyHash, g.RetryKey = d.Rule, d.PolicyHash, a.retry
+	g.Deliver, g.Params, g.Until, g.Renewals = d.Deliver, d.Params, d.Until, d.Renewals
+	g.Key = a.who.Key
+	return g
+}
+
+func (a asked) event(ctx context.Context, kind audit.Kind, g cred.Grant, d *audit.Decision) audit.Event {
+	return audit.Event{
+		Kind: kind, Time: a.now, Peer: peerOf(ctx), Grant: g.ID,
+		Principal: audit.PrincipalOf(a.who.Principal), Request: audit.RequestOf(a.want, a.digest), Decision: d,
+		Approvals: audit.ApprovalsOf(g.Approvals...),
+	}
+}
+
+// refused marks an error of a transaction as a refusal, which is recorded once the transaction is
+// undone.
+type refused struct{ why error }
+
+func (r refused) Error() string { return r.why.Error() }
+
+// Unwrap returns why.
+func (r refused) Unwrap() error { return r.why }
+
+// notGranted turns an error of the transaction into the caller's, and records it where it is a
+// refusal.
+func (b *Broker) notGranted(ctx context.Context, a asked, d policy.Decision, err error) error {
+	if r, ok := errors.AsType[refused](err); ok {
+		return b.recordDenial(ctx, a, d, r.why)
+	}
+	return notRecorded(err)
+}
+
+// spend notes ID tokens that count once, or refuses one that has been spent.
+func spend(tx store.Tx, tokens []onceToken, now time.Time) error {
+	for _, t := range tokens {
+		key := store.Key{Table: store.Seen, ID: t.id}
+		r, err := tx.Get(key)
+		if err == nil {
+			return refused{&cred.Error{
+				Kind: cred.Unauthenticated, Op: "exchange", Reason: "TOKEN_REPLAYED", Claim: "jti",
+				Public: "this ID token has been used for a grant already, and its provider's tokens count once; request a new one",
+			}}
+		}
+		if cred.KindOf(err) != cred.NotFound {
 			return err
 		}
-		return tx.Append(audit.Event{
-			Kind: audit.ExchangeGranted, Time: now, Peer: peerOf(ctx), Grant: g.ID,
-			Principal: audit.PrincipalOf(who), Request: audit.RequestOf(want, digest), Decision: decisionOf(d),
-		})
-	})
-	if e, ok := errors.AsType[*cred.Error](err); ok && e.Reason == reasonKeyReused {
-		return cred.Grant{}, b.recordDenial(ctx, who, want, digest, nil, err)
+		if err := tx.Put(store.Record{Key: key, Rev: r.Rev, Due: laterThan(now, t.until), Value: []byte{1}}); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return cred.Grant{}, notRecorded(err)
+	return nil
+}
+
+// laterThan returns at, or the next millisecond after now where that has passed.
+func laterThan(now, at time.Time) time.Time {
+	if at.After(now) {
+		return at
 	}
-	return out, nil
+	return now.Add(time.Millisecond)
 }
 
 // reasonKeyReused refuses an idempotency key that was used for another request.
@@ -89,20 +210,26 @@ func isScope(s string) bool {
 }
 
 // recordDenial records a refusal, and returns it.
-func (b *Broker) recordDenial(ctx context.Context, who cred.Principal, want cred.Request, digest cred.Digest, d *audit.Decision, denied error) error {
-	err := b.append(ctx, audit.Event{
-		Kind: audit.ExchangeDenied, Principal: audit.PrincipalOf(who),
-		Request: audit.RequestOf(want, digest), Decision: d, Error: audit.ErrorOf(denied),
-	})
-	if err != nil {
+func (b *Broker) recordDenial(ctx context.Context, a asked, d policy.Decision, denied error) error {
+	e := audit.Event{
+		Kind: audit.ExchangeDenied, Time: a.now, Principal: audit.PrincipalOf(a.who.Principal),
+		Request: audit.RequestOf(a.want, a.digest), Error: audit.ErrorOf(denied),
+	}
+	if d.PolicyHash != "" {
+		e.Decision = decisionOf(d)
+	}
+	if err := b.append(ctx, e); err != nil {
 		return err
 	}
 	return denied
 }
 
 // earlierGrant finds the grant that an earlier try with the same key made.
-func earlierGrant(tx store.Tx, g cred.Grant) (cred.Grant, bool, error) {
-	r, err := tx.Get(store.Key{Table: store.Idempotency, ID: g.RetryKey})
+func earlierGrant(tx store.Tx, a asked) (cred.Grant, bool, error) {
+	if a.retry == "" {
+		return cred.Grant{}, false, nil
+	}
+	r, err := tx.Get(store.Key{Table: store.Idempotency, ID: a.retry})
 	if err != nil {
 		if cred.KindOf(err) == cred.NotFound {
 			err = nil
@@ -113,11 +240,11 @@ func earlierGrant(tx store.Tx, g cred.Grant) (cred.Grant, bool, error) {
 	if err != nil {
 		return cred.Grant{}, false, err
 	}
-	if earlier.Digest != g.Digest {
-		return cred.Grant{}, false, &cred.Error{
+	if earlier.Digest != a.digest || earlier.Key != a.who.Key {
+		return cred.Grant{}, false, refused{&cred.Error{
 			Kind: cred.Conflict, Op: "exchange", Reason: reasonKeyReused,
 			Public: "this idempotency key was used for another request; use a new key for a new request",
-		}
+		}}
 	}
 	return earlier, true, nil
 }
@@ -128,12 +255,7 @@ func retryKey(who cred.Principal, key string) string {
 	if key == "" {
 		return ""
 	}
-	h := sha256.New()
-	for _, part := range []string{who.Provider, who.Issuer, who.Subject, key} {
-		sum := sha256.Sum256([]byte(part))
-		h.Write(sum[:])
-	}
-	return hex.EncodeToString(h.Sum(nil))
+	return hashOf(who.Provider, who.Issuer, who.Subject, key)
 }
 
 // decisionOf is the decision as the log keeps it: in full, also where the caller learns less.
@@ -141,6 +263,7 @@ func decisionOf(d policy.Decision) *audit.Decision {
 	return &audit.Decision{
 		Allowed: d.Allowed, PolicyHash: d.PolicyHash,
 		Rule: d.Private.Rule, Reason: d.Private.Reason, Condition: d.Private.Condition,
+		Demand: d.Demand, Exempt: d.Exempt,
 	}
 }
 
@@ -161,6 +284,12 @@ func (b *Broker) GrantToken(g cred.Grant) (cred.Secret, error) {
 		ID: string(cred.NewUseID(now)), Scopes: g.Want.Scopes,
 		Grant: token.GrantClaims{ID: g.ID, Target: g.Want.Target},
 	}
+	switch g.Want.Binding {
+	case cred.BindDPoP:
+		c.Confirmation = &token.Confirmation{KeyThumbprint: g.Key}
+	case cred.BindMTLS:
+		c.Confirmation = &token.Confirmation{CertificateThumbprint: g.Key}
+	}
 	if g.Holder.Actor != nil {
 		c.Actor = &token.Actor{Issuer: g.Holder.Actor.Issuer, Subject: g.Holder.Actor.Subject}
 	}
@@ -173,7 +302,7 @@ func (b *Broker) GrantToken(g cred.Grant) (cred.Secret, error) {
 
 // Target returns the target of a grant as the policy in force defines it.
 func (b *Broker) Target(g cred.Grant) (cred.Target, error) {
-	t, ok := b.cfg.Policy.Target(g.Want.Target)
+	t, ok := b.policy.Load().Target(g.Want.Target)
 	if !ok {
 		return cred.Target{}, &cred.Error{
 			Kind: cred.NotFound, Op: "target", Reason: "TARGET_UNKNOWN",
@@ -184,11 +313,13 @@ func (b *Broker) Target(g cred.Grant) (cred.Target, error) {
 }
 
 // Offers lists what a principal may ask for.
-func (b *Broker) Offers(who cred.Principal) []policy.Offer { return b.cfg.Policy.Offers(who, b.now()) }
+func (b *Broker) Offers(who cred.Principal) []policy.Offer {
+	return b.policy.Load().Offers(who, b.now())
+}
 
 // HasRole reports whether the policy gives a principal a role over daypass itself.
 func (b *Broker) HasRole(who cred.Principal, role string) bool {
-	return b.cfg.Policy.HasRole(who, role)
+	return b.policy.Load().HasRole(who, role)
 }
 
 // earliest returns the earlier of two instants, where zero means never.

@@ -17,7 +17,7 @@ import (
 func TestExchangeGrants(t *testing.T) {
 	w := newWorld(t)
 	ctx := WithPeer(t.Context(), "192.0.2.7")
-	g, err := w.Exchange(ctx, runner, cred.Request{Target: "db", Scopes: []string{"read"}, TTL: time.Minute, Reason: "deploy"})
+	g, err := w.Exchange(ctx, as(runner), cred.Request{Target: "db", Scopes: []string{"read"}, TTL: time.Minute, Reason: "deploy"})
 	w.must(err)
 	if g.State() != cred.GrantActive || g.Rule != "ci" || !g.NotAfter.Equal(noon.Add(time.Minute)) {
 		t.Errorf("granted %+v", g)
@@ -31,7 +31,7 @@ func TestExchangeGrants(t *testing.T) {
 	if claims.Grant.ID != g.ID || !claims.ExpiresAt.Equal(g.NotAfter) || !cmp.Equal(claims.Scopes, []string{"read"}) {
 		t.Errorf("the token says %+v", claims)
 	}
-	if len(w.Offers(runner)) != 8 || len(w.Offers(nosy)) != 0 {
+	if len(w.Offers(runner)) != 11 || len(w.Offers(nosy)) != 2 { // what people can ask for
 		t.Errorf("%d and %d offers", len(w.Offers(runner)), len(w.Offers(nosy)))
 	}
 }
@@ -59,7 +59,7 @@ func TestExchangeDenies(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWorld(t)
-			_, err := w.Exchange(t.Context(), test.who, test.want)
+			_, err := w.Exchange(t.Context(), as(test.who), test.want)
 			e := refusedAs(t, err, test.kind, test.reason)
 			if e.Rule != test.rule || !strings.Contains(e.Claim, test.claim) || test.claim == "" && e.Claim != "" {
 				t.Errorf("the caller learns rule %q, claim %q", e.Rule, e.Claim)
@@ -80,7 +80,7 @@ func TestHiddenLooksUnknown(t *testing.T) {
 	w := newWorld(t)
 	var texts []string
 	for _, name := range []string{"hidden", "absent"} {
-		_, err := w.Exchange(t.Context(), runner, cred.Request{Target: name})
+		_, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: name})
 		e := refusedAs(t, err, cred.NotFound, policy.ReasonTargetUnknown)
 		texts = append(texts, strings.ReplaceAll(e.Public, name, "NAME")+e.Rule+e.Claim)
 	}
@@ -93,10 +93,10 @@ func TestIdempotency(t *testing.T) {
 	w := newWorld(t)
 	ctx := t.Context()
 	want := cred.Request{Target: "db", IdempotencyKey: "k"}
-	first, err := w.Exchange(ctx, runner, want)
+	first, err := w.Exchange(ctx, as(runner), want)
 	w.must(err)
 	w.clock.advance(time.Second)
-	again, err := w.Exchange(ctx, runner, want)
+	again, err := w.Exchange(ctx, as(runner), want)
 	w.must(err)
 	if again.ID != first.ID || !again.NotAfter.Equal(first.NotAfter) {
 		t.Error("a retry made another grant, or moved its end")
@@ -104,18 +104,18 @@ func TestIdempotency(t *testing.T) {
 	if n := len(w.eventsOf(audit.ExchangeGranted)); n != 1 {
 		t.Errorf("%d entries tell of one grant", n)
 	}
-	_, err = w.Exchange(ctx, runner, cred.Request{Target: "plain", IdempotencyKey: "k"})
+	_, err = w.Exchange(ctx, as(runner), cred.Request{Target: "plain", IdempotencyKey: "k"})
 	refusedAs(t, err, cred.Conflict, "IDEMPOTENCY_KEY_REUSED")
 	if e := w.lastOf(audit.ExchangeDenied); e.Error.Reason != "IDEMPOTENCY_KEY_REUSED" || e.Request.Target != "plain" {
 		t.Errorf("the refusal is recorded as %+v", e)
 	}
 
-	other, err := w.Exchange(ctx, neighbour, want)
+	other, err := w.Exchange(ctx, as(neighbour), want)
 	w.must(err)
 	if other.ID == first.ID || !other.Holder.Same(neighbour) {
 		t.Error("one holder's key found another's grant")
 	}
-	unkeyed, err := w.Exchange(ctx, runner, cred.Request{Target: "db"})
+	unkeyed, err := w.Exchange(ctx, as(runner), cred.Request{Target: "db"})
 	w.must(err)
 	if unkeyed.ID == first.ID {
 		t.Error("a request without a key found an earlier grant")
@@ -123,7 +123,7 @@ func TestIdempotency(t *testing.T) {
 
 	_, _, err = w.Revoke(ctx, runner, first.ID, "done")
 	w.must(err)
-	again, err = w.Exchange(ctx, runner, want)
+	again, err = w.Exchange(ctx, as(runner), want)
 	w.must(err)
 	if again.ID != first.ID || again.State() != cred.GrantRevoked {
 		t.Errorf("after its revocation a retry finds %s, %s", again.ID, again.State())
@@ -138,7 +138,7 @@ func TestIdempotencyUnderConcurrency(t *testing.T) {
 	ids := make(chan cred.GrantID, 8)
 	for range cap(ids) {
 		go func() {
-			g, err := w.Exchange(context.Background(), runner, cred.Request{Target: "db", IdempotencyKey: "k"})
+			g, err := w.Exchange(context.Background(), as(runner), cred.Request{Target: "db", IdempotencyKey: "k"})
 			if err != nil {
 				t.Error(err)
 			}
@@ -163,7 +163,7 @@ func TestExchangeStoreFaults(t *testing.T) {
 			w := newWorld(t)
 			want := cred.Request{Target: "db", IdempotencyKey: "k"}
 			w.store.plan(test.fault)
-			g, err := w.Exchange(t.Context(), runner, want)
+			g, err := w.Exchange(t.Context(), as(runner), want)
 			refusedAs(t, err, cred.Unavailable, "NOT_RECORDED")
 			if g.ID != "" {
 				t.Error("a grant came with the error")
@@ -171,7 +171,7 @@ func TestExchangeStoreFaults(t *testing.T) {
 			if n := len(w.eventsOf(audit.ExchangeGranted)); n != test.grants {
 				t.Errorf("%d grants after the try", n)
 			}
-			_, err = w.Exchange(t.Context(), runner, want)
+			_, err = w.Exchange(t.Context(), as(runner), want)
 			w.must(err)
 			if n := len(w.eventsOf(audit.ExchangeGranted)); n != 1 {
 				t.Errorf("%d grants after the retry", n)
@@ -184,14 +184,14 @@ func TestExchangeStoreFaults(t *testing.T) {
 func TestDenialNotRecorded(t *testing.T) {
 	w := newWorld(t)
 	w.store.plan(notDone)
-	_, err := w.Exchange(t.Context(), runner, cred.Request{Target: "absent"})
+	_, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "absent"})
 	refusedAs(t, err, cred.Unavailable, "NOT_RECORDED")
 }
 
 // An event that no log can hold is the caller's to change, not to repeat.
 func TestRequestTooLargeForTheLog(t *testing.T) {
 	w := newWorld(t)
-	_, err := w.Exchange(t.Context(), runner, cred.Request{Target: "db", Reason: strings.Repeat("x", 70_000)})
+	_, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "db", Reason: strings.Repeat("x", 70_000)})
 	refusedAs(t, err, cred.Invalid, "AUDIT_ENTRY_INVALID")
 	if len(w.eventsOf(audit.ExchangeGranted)) != 0 {
 		t.Error("it was granted")
@@ -201,7 +201,7 @@ func TestRequestTooLargeForTheLog(t *testing.T) {
 func TestGrantTokenEnds(t *testing.T) {
 	w := newWorld(t)
 	w.clock.advance(300 * time.Millisecond)
-	g, err := w.Exchange(t.Context(), runner, cred.Request{Target: "db", TTL: 1500 * time.Millisecond})
+	g, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "db", TTL: 1500 * time.Millisecond})
 	w.must(err)
 	w.token(g)
 	w.clock.advance(900 * time.Millisecond)

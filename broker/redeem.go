@@ -25,6 +25,8 @@ type Redeemed struct {
 // so one redeemer never has two live credentials of one grant, but where their source can't end one
 // early.
 //
+// A proxy vouches that whoever showed it a token which is bound to a key has that key.
+//
 // The intent is durable before the issuer is asked, the outcome before the credential is returned.
 // Where the outcome can't be written the credential is revoked and the answer is Unavailable.
 func (b *Broker) Redeem(ctx context.Context, who cred.Principal, tok string) (Redeemed, error) {
@@ -32,9 +34,21 @@ func (b *Broker) Redeem(ctx context.Context, who cred.Principal, tok string) (Re
 	if err != nil {
 		return Redeemed{}, b.refuse(ctx, audit.Event{Kind: audit.RedeemRefused, Principal: audit.PrincipalOf(who)}, tok, err)
 	}
-	a, err := b.admit(ctx, who, claims.Grant.ID)
+	if claims.Confirmation != nil && who.Kind != cred.KindProxy {
+		return Redeemed{}, b.refuse(ctx, audit.Event{Kind: audit.RedeemRefused, Grant: claims.Grant.ID, Principal: audit.PrincipalOf(who)}, tok, &cred.Error{
+			Kind: cred.Denied, Op: "redeem", Reason: "BOUND_TOKEN", Claim: "cnf",
+			Public: "this grant token is bound to a key: use it with a proxy, to which you prove that you have the key",
+		})
+	}
+	return b.RedeemGrant(ctx, who, claims.Grant.ID)
+}
+
+// RedeemGrant is Redeem for a caller who needs no token to prove the grant: its holder, in the call
+// that made it.
+func (b *Broker) RedeemGrant(ctx context.Context, who cred.Principal, id cred.GrantID) (Redeemed, error) {
+	a, err := b.admit(ctx, who, id)
 	if err != nil {
-		return Redeemed{}, b.refuseRedeem(ctx, who, claims.Grant.ID, err)
+		return Redeemed{}, b.refuseRedeem(ctx, who, id, err)
 	}
 	if err := a.retireEarlier(ctx); err != nil {
 		return Redeemed{}, err
@@ -68,24 +82,29 @@ type attempt struct {
 func (b *Broker) admit(ctx context.Context, who cred.Principal, id cred.GrantID) (*attempt, error) {
 	a := &attempt{b: b}
 	err := b.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
-		a.grant, err = getGrant(tx, id)
-		return err
+		if a.grant, err = getGrant(tx, id); err != nil {
+			return err
+		}
+		if err := a.grant.Usable(b.now()); err != nil {
+			return err
+		}
+		return checkLocks(tx, a.grant.Holder, a.grant.Want.Target, b.now())
 	})
-	if err != nil {
-		return nil, err
+	if r, ok := errors.AsType[refused](err); ok {
+		err = r.why
 	}
-	if err := a.grant.Usable(b.now()); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if a.target, err = b.Target(a.grant); err != nil {
 		return nil, err
 	}
 	switch {
-	case a.target.Deliver == cred.DeliverDirect && who.Same(a.grant.Holder):
+	case a.grant.Deliver == cred.DeliverDirect && who.Same(a.grant.Holder):
 		a.redeemer = "holder"
-	case a.target.Deliver == cred.DeliverProxy && who.Kind == cred.KindProxy && b.cfg.MayRedeem(who.Name, a.target.Name):
+	case a.grant.Deliver == cred.DeliverProxy && who.Kind == cred.KindProxy && b.cfg.MayRedeem(who.Name, a.target.Name):
 		a.redeemer = "proxy/" + who.Name
-	case a.target.Deliver == cred.DeliverProxy && who.Kind != cred.KindProxy:
+	case a.grant.Deliver == cred.DeliverProxy && who.Kind != cred.KindProxy:
 		return nil, &cred.Error{
 			Kind: cred.Denied, Op: "redeem", Reason: "PROXY_ONLY",
 			Public: "this target is delivered through a proxy: send the grant token to the proxy, not to the broker",
@@ -149,9 +168,13 @@ var errInProgress = &cred.Error{
 // issue is intent, act, outcome.
 func (a *attempt) issue(ctx context.Context) (Redeemed, error) {
 	now := a.b.now()
+	var err error
+	if a.target.Credential, err = issuer.Narrow(a.target.Credential, a.grant.Params); err != nil {
+		return Redeemed{}, err
+	}
 	spec := issuer.Spec{
 		ID: cred.NewLeaseID(now), Grant: a.grant.ID, Holder: a.grant.Holder, Target: a.target,
-		Scopes: a.grant.Want.Scopes, Params: a.grant.Want.Params, NotAfter: a.grant.NotAfter,
+		Scopes: a.grant.Want.Scopes, Params: a.grant.Params, NotAfter: a.grant.NotAfter,
 	}
 	// The issuer may answer only until the intent counts as abandoned; from here on the caller's
 	// leaving changes nothing.
@@ -194,6 +217,9 @@ func (a *attempt) intend(ctx context.Context, l cred.Lease) (cred.Lease, error) 
 		if err := g.Usable(a.b.now()); err != nil {
 			return err
 		}
+		if err := checkLocks(tx, g.Holder, g.Want.Target, a.b.now()); err != nil {
+			return err
+		}
 		for other, err := range leasesOf(tx, g.ID) {
 			if err != nil {
 				return err
@@ -205,6 +231,9 @@ func (a *attempt) intend(ctx context.Context, l cred.Lease) (cred.Lease, error) 
 		stored, err = a.b.writeLease(ctx, tx, l, g, audit.LeaseIntent)
 		return err
 	})
+	if r, ok := errors.AsType[refused](err); ok {
+		err = r.why
+	}
 	if errors.Is(err, errInProgress) {
 		return l, err
 	}

@@ -122,7 +122,7 @@ func TestRedeemRefusesTokens(t *testing.T) {
 		}), cred.Unauthenticated, "TOKEN_EXPIRED"},
 		{"another audience", sign(w.keys, func(c *token.Claims) { c.Audience = []string{"https://elsewhere.example.com"} }), cred.Unauthenticated, "WRONG_AUDIENCE"},
 		{"another broker", sign(w.keys, func(c *token.Claims) { c.Issuer = "https://elsewhere.example.com" }), cred.Unauthenticated, "WRONG_ISSUER"},
-		{"bound to a key", sign(w.keys, func(c *token.Claims) { c.Confirmation = &token.Confirmation{KeyThumbprint: "x"} }), cred.Denied, "UNKNOWN_RESTRICTION"},
+		{"bound to a key", sign(w.keys, func(c *token.Claims) { c.Confirmation = &token.Confirmation{KeyThumbprint: "x"} }), cred.Denied, "BOUND_TOKEN"},
 		{"restricted", sign(w.keys, func(c *token.Claims) {
 			c.Grant.Restrictions = map[string]json.RawMessage{"paths": json.RawMessage("1")}
 		}), cred.Denied, "UNKNOWN_RESTRICTION"},

@@ -57,9 +57,11 @@ var (
 		to   cred.GrantState
 		from []cred.GrantState
 	}{
-		audit.ExchangeGranted: {cred.GrantActive, []cred.GrantState{""}},
-		audit.GrantRevoked:    {cred.GrantRevoked, []cred.GrantState{cred.GrantActive}},
-		audit.GrantExpired:    {cred.GrantExpired, []cred.GrantState{cred.GrantActive}},
+		audit.ExchangePending: {cred.GrantPending, []cred.GrantState{""}},
+		audit.RequestReviewed: {"", []cred.GrantState{cred.GrantPending, cred.GrantApproved}}, // the entry tells
+		audit.ExchangeGranted: {cred.GrantActive, []cred.GrantState{"", cred.GrantApproved}},
+		audit.GrantRevoked:    {cred.GrantRevoked, []cred.GrantState{cred.GrantActive, cred.GrantPending, cred.GrantApproved}},
+		audit.GrantExpired:    {cred.GrantExpired, []cred.GrantState{cred.GrantActive, cred.GrantPending, cred.GrantApproved}},
 	}
 	leaseSteps = map[audit.Kind]struct {
 		to   cred.LeaseState
@@ -85,6 +87,10 @@ func (w *world) replay() (map[cred.GrantID]cred.Grant, map[cred.LeaseID]cred.Lea
 				w.t.Fatalf("entry %d: %s of a grant that is %q", i, e.Kind, grants[e.Grant])
 			}
 			grants[e.Grant] = step.to
+			if e.Kind == audit.RequestReviewed {
+				state, _ := e.Detail["state"].(string)
+				grants[e.Grant] = cred.GrantState(state)
+			}
 		}
 		if step, ok := leaseSteps[e.Kind]; ok {
 			id := e.Lease.ID

@@ -23,7 +23,9 @@ const (
 // The holder may revoke its own grant, and so may the role "security"; to everybody else the grant
 // does not exist.
 func (b *Broker) Revoke(ctx context.Context, who cred.Principal, id cred.GrantID, reason string) (cred.Grant, []cred.Lease, error) {
-	g, err := b.revokeGrant(ctx, who, id, reason)
+	g, _, err := b.endGrant(ctx, id, who, reason, func(g cred.Grant) bool {
+		return who.Same(g.Holder) || b.HasRole(who, RoleSecurity)
+	})
 	if err != nil {
 		return cred.Grant{}, nil, err
 	}
@@ -32,51 +34,62 @@ func (b *Broker) Revoke(ctx context.Context, who cred.Principal, id cred.GrantID
 	return g, leases, err
 }
 
-// revokeGrant records the revocation, and in the same transaction which leases are to be revoked, so
-// that a crash right after it leaves none behind.
-func (b *Broker) revokeGrant(ctx context.Context, who cred.Principal, id cred.GrantID, reason string) (cred.Grant, error) {
-	var g cred.Grant
-	var changed bool
-	err := b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
+// endGrant records the revocation of a grant, and in the same transaction which leases are to be
+// revoked, so that a crash right after it leaves none behind. It reports whether that changed
+// anything. To whoever may not, the grant does not exist.
+func (b *Broker) endGrant(ctx context.Context, id cred.GrantID, who cred.Principal, reason string, may func(cred.Grant) bool) (g cred.Grant, changed bool, err error) {
+	err = b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
 		changed = false
 		if g, err = getGrant(tx, id); err != nil {
 			return err
 		}
-		if !who.Same(g.Holder) && !b.HasRole(who, RoleSecurity) {
+		if !may(g) {
 			return noGrant()
 		}
-		if g.State() != cred.GrantActive && g.State() != cred.GrantPending {
+		if g.Over() {
 			return nil
 		}
-		now := b.now()
-		if g, err = g.Revoke(now, reason); err != nil {
-			return err
-		}
-		changed = true
-		if err := putGrant(tx, g, g.NotAfter); err != nil {
-			return err
-		}
-		err = tx.Append(audit.Event{
-			Kind: audit.GrantRevoked, Time: now, Peer: peerOf(ctx), Grant: g.ID,
-			Principal: audit.PrincipalOf(who), Detail: map[string]any{"reason": reason, "target": g.Want.Target},
-		})
-		if err != nil {
-			return err
-		}
-		leases, _ := leasesIn(tx, id) // one that can't be read must not keep the grant alive; endLeases tells
-		for _, l := range leases {
-			if _, err := b.advance(ctx, tx, l, g, whenDue); err != nil {
-				return err
-			}
-		}
-		return nil
+		g, err = b.revokeIn(ctx, tx, g, who, reason)
+		changed = err == nil
+		return err
 	})
 	if changed {
 		// Also if the store's answer was lost: it is the safe side to refuse a grant that was to end.
 		b.watchers.notify(Revocation{Grant: id, NotAfter: g.NotAfter})
+		b.waiters.changed(id)
 	}
 	if err != nil {
-		return cred.Grant{}, notRecorded(err)
+		return cred.Grant{}, changed, notRecorded(err)
+	}
+	return g, changed, nil
+}
+
+func (b *Broker) revokeIn(ctx context.Context, tx store.Tx, g cred.Grant, who cred.Principal, reason string) (cred.Grant, error) {
+	now := b.now()
+	g, err := g.Revoke(now, reason)
+	if err != nil {
+		return g, err
+	}
+	if err := putGrant(tx, g, g.NotAfter); err != nil {
+		return g, err
+	}
+	if g.Review == nil {
+		if err := dropRequest(tx, g.ID); err != nil {
+			return g, err
+		}
+	}
+	err = tx.Append(audit.Event{
+		Kind: audit.GrantRevoked, Time: now, Peer: peerOf(ctx), Grant: g.ID,
+		Principal: audit.PrincipalOf(who), Detail: map[string]any{"reason": reason, "target": g.Want.Target},
+	})
+	if err != nil {
+		return g, err
+	}
+	leases, _ := leasesIn(tx, g.ID) // one that can't be read must not keep the grant alive; endLeases tells
+	for _, l := range leases {
+		if _, err := b.advance(ctx, tx, l, g, whenDue); err != nil {
+			return g, err
+		}
 	}
 	return g, nil
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +29,17 @@ func used(t *testing.T, seq uint64, change func(*audit.Event)) Shipped {
 		t.Fatal(err)
 	}
 	return Shipped{seq, b}
+}
+
+// edited is an entry whose bytes were changed.
+func edited(t *testing.T, old, with string) []Shipped {
+	t.Helper()
+	s := used(t, 0, nil)
+	text := strings.Replace(string(s.Canonical), old, with, 1)
+	if text == string(s.Canonical) {
+		t.Fatalf("%s is not in %s", old, text)
+	}
+	return []Shipped{{0, []byte(text)}}
 }
 
 func batch(t *testing.T, seqs ...uint64) (out []Shipped) {
@@ -101,6 +113,13 @@ func TestShipRefuses(t *testing.T) {
 		"another number":         {edge, edgeLog, []Shipped{{1, used(t, 0, nil).Canonical}}, cred.Invalid, ""},
 		"no entry":               {edge, edgeLog, []Shipped{{0, []byte("{}")}}, cred.Invalid, ""},
 		"not canonical":          {edge, edgeLog, []Shipped{{0, append(used(t, 0, nil).Canonical, ' ')}}, cred.Invalid, ""},
+		"a space":                {edge, edgeLog, edited(t, `,"use"`, `, "use"`), cred.Invalid, ""},
+		"an escape":              {edge, edgeLog, edited(t, `"GET"`, `"\u0047ET"`), cred.Invalid, ""},
+		"bytes that are no text": {edge, edgeLog, edited(t, `"GET"`, "\"G\xffT\""), cred.Invalid, ""},
+		"an unknown member":      {edge, edgeLog, edited(t, `,"use"`, `,"used":1,"use"`), cred.Invalid, ""},
+		"a member twice":         {edge, edgeLog, edited(t, `"target":"api"`, `"target":"web","target":"api"`), cred.Invalid, ""},
+		"another order":          {edge, edgeLog, edited(t, `"proxy":"edge","method":"GET"`, `"method":"GET","proxy":"edge"`), cred.Invalid, ""},
+		"an empty member":        {edge, edgeLog, edited(t, `,"detail"`, `,"peer":"","detail"`), cred.Invalid, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := w.ShipUses(t.Context(), test.who, test.log, test.entries)

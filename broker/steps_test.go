@@ -160,7 +160,7 @@ func TestAllAtOnce(t *testing.T) {
 	ready := make(chan struct{})
 	for n := range 8 {
 		target := []string{"db", "plain", "endless", "long"}[n%4]
-		g, err := w.Exchange(ctx, runner, cred.Request{Target: target, IdempotencyKey: target}) // two share a grant
+		g, err := w.Exchange(ctx, as(runner), cred.Request{Target: target, IdempotencyKey: target}) // two share a grant
 		w.must(err)
 		tok := w.token(g)
 		wg.Go(func() {

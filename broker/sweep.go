@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker/notice"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/store"
 )
@@ -40,10 +41,24 @@ func (b *Broker) Sweep(ctx context.Context) error {
 	if err := b.eachDue(ctx, store.Grants, b.sweepGrant); err != nil {
 		return err
 	}
-	return b.eachDue(ctx, store.Leases, func(ctx context.Context, key store.Key) error {
+	err := b.eachDue(ctx, store.Leases, func(ctx context.Context, key store.Key) error {
 		_, err := b.settle(ctx, key, whenDue)
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	for table, do := range map[store.Table]func(context.Context, store.Key) error{
+		store.Requests: b.sweepRequest,
+		store.Standing: b.sweepStanding,
+		store.Locks:    b.sweepLock,
+		store.Seen:     b.sweepSeen,
+	} {
+		if err := b.eachDue(ctx, table, do); err != nil {
+			return err
+		}
+	}
+	return b.enforceLocks(ctx)
 }
 
 // eachDue calls do for what is due now, once for each record in a turn: those that can't be settled
@@ -107,8 +122,9 @@ func (b *Broker) due(ctx context.Context, table store.Table, limit int) ([]store
 
 // sweepGrant ends a grant whose time ran out. What can be revoked of its leases is due by then, too.
 func (b *Broker) sweepGrant(ctx context.Context, key store.Key) error {
-	return b.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		g, err := getGrant(tx, cred.GrantID(key.ID))
+	id := cred.GrantID(key.ID)
+	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		g, err := getGrant(tx, id)
 		if err != nil {
 			return err
 		}
@@ -119,15 +135,131 @@ func (b *Broker) sweepGrant(ctx context.Context, key store.Key) error {
 		if err := forgetRetryKey(tx, g); err != nil {
 			return err
 		}
-		if g.State() != cred.GrantActive && g.State() != cred.GrantPending {
+		if g.Over() {
 			return putGrant(tx, g, time.Time{}) // it ended before its time; proxies need not remember it any more
 		}
+		asked := g.State() == cred.GrantPending
 		if g, err = g.Expire(now); err != nil {
 			return err
 		}
 		if err := putGrant(tx, g, time.Time{}); err != nil {
 			return err
 		}
+		if asked {
+			if err := b.requestExpired(tx, g); err != nil {
+				return err
+			}
+		}
 		return tx.Append(audit.Event{Kind: audit.GrantExpired, Time: now, Grant: g.ID, Detail: map[string]any{"target": g.Want.Target}})
+	})
+	b.waiters.changed(id)
+	return err
+}
+
+func (b *Broker) requestExpired(tx store.Tx, g cred.Grant) error {
+	if err := dropRequest(tx, g.ID); err != nil {
+		return err
+	}
+	return b.notify(tx, notice.RequestExpired, g, g.Demand.Groups(), "has expired: nobody decided in time")
+}
+
+// sweepRequest reminds those who are asked, and tells of a review that nobody has done in time.
+func (b *Broker) sweepRequest(ctx context.Context, key store.Key) error {
+	return b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		g, err := getGrant(tx, cred.GrantID(key.ID))
+		if err != nil {
+			return err
+		}
+		now := b.now()
+		if g.Review != nil {
+			return b.reviewOverdue(tx, g, now)
+		}
+		if g.State() == cred.GrantPending && now.Before(g.NotAfter) {
+			if err := b.notify(tx, notice.RequestReminder, g, g.Demand.Groups(), "still waits for approval"); err != nil {
+				return err
+			}
+		}
+		return putRequest(tx, g.ID, remindAt(g, now))
+	})
+}
+
+// reviewOverdue records it once. The grant stays listed until somebody signs it off.
+func (b *Broker) reviewOverdue(tx store.Tx, g cred.Grant, now time.Time) error {
+	if g.Review.SignedOff != nil || g.Review.Overdue || now.Before(g.Review.Due) {
+		return nil
+	}
+	review := *g.Review
+	review.Overdue = true
+	g.Review = &review
+	due := g.NotAfter
+	if g.State() == cred.GrantExpired || g.Over() && !now.Before(g.NotAfter) {
+		due = time.Time{}
+	}
+	if err := putGrant(tx, g, due); err != nil {
+		return err
+	}
+	if err := putRequest(tx, g.ID, time.Time{}); err != nil {
+		return err
+	}
+	if err := b.notify(tx, notice.ReviewOverdue, g, review.Groups, "was given without approval, and nobody has reviewed it in time"); err != nil {
+		return err
+	}
+	return tx.Append(audit.Event{
+		Kind: audit.ReviewOverdue, Time: now, Grant: g.ID, Principal: audit.PrincipalOf(g.Holder),
+		Detail: map[string]any{"target": g.Want.Target, "due": review.Due.UTC().Format(time.RFC3339)},
+	})
+}
+
+// sweepStanding ends a standing approval whose time ran out.
+func (b *Broker) sweepStanding(ctx context.Context, key store.Key) error {
+	return b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		r, err := tx.Get(key)
+		if err != nil {
+			return err
+		}
+		s, err := decodeStanding(r)
+		if err != nil {
+			return err
+		}
+		now := b.now()
+		if now.Before(s.NotAfter) {
+			return nil
+		}
+		e := s.event(ctx, audit.StandingRevoked, s.ProposedBy, now)
+		e.Principal, e.Detail["why"] = nil, "its time ran out"
+		if err := tx.Append(e); err != nil {
+			return err
+		}
+		return dropStanding(tx, s)
+	})
+}
+
+// sweepLock lifts a lock whose time ran out.
+func (b *Broker) sweepLock(ctx context.Context, key store.Key) error {
+	return b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		r, err := tx.Get(key)
+		if err != nil {
+			return err
+		}
+		l, err := decodeLock(r)
+		if err != nil {
+			return err
+		}
+		if b.now().Before(l.NotAfter) {
+			return nil
+		}
+		return b.lift(ctx, tx, l, cred.Principal{}, "its time ran out")
+	})
+}
+
+// sweepSeen forgets an ID token that is refused by now because of its age. Nothing that counts
+// changes, so there is no entry.
+func (b *Broker) sweepSeen(ctx context.Context, key store.Key) error {
+	return b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		r, err := tx.Get(key)
+		if err != nil {
+			return err
+		}
+		return tx.Put(store.Record{Key: key, Rev: r.Rev})
 	})
 }

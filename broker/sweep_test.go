@@ -16,7 +16,7 @@ import (
 
 func TestSweepEndsGrants(t *testing.T) {
 	w := newWorld(t)
-	g, err := w.Exchange(t.Context(), runner, cred.Request{Target: "db", IdempotencyKey: "k"})
+	g, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "db", IdempotencyKey: "k"})
 	w.must(err)
 	_, err = w.redeem("db", w.token(g))
 	w.must(err)
@@ -33,7 +33,7 @@ func TestSweepEndsGrants(t *testing.T) {
 		t.Errorf("the grant is %s", got.State())
 	}
 	w.wantState(leases[0], cred.LeaseExpired)
-	again, err := w.Exchange(t.Context(), runner, cred.Request{Target: "db", IdempotencyKey: "k"})
+	again, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "db", IdempotencyKey: "k"})
 	w.must(err)
 	if again.ID == g.ID {
 		t.Error("the retry key outlived its grant")
@@ -45,7 +45,7 @@ func TestSweepEndsGrants(t *testing.T) {
 	}
 	w.clock.advance(15 * time.Minute)
 	w.sweep()
-	if third, err := w.Exchange(t.Context(), runner, cred.Request{Target: "db", IdempotencyKey: "k"}); err != nil || third.ID == again.ID {
+	if third, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "db", IdempotencyKey: "k"}); err != nil || third.ID == again.ID {
 		t.Errorf("the key's second grant: %v", err)
 	}
 }
@@ -73,7 +73,7 @@ func TestSweepEndsLeasesWithTheirGrant(t *testing.T) {
 // remember it.
 func TestSweepForgetsRevoked(t *testing.T) {
 	w := newWorld(t)
-	g, err := w.Exchange(t.Context(), runner, cred.Request{Target: "db", IdempotencyKey: "k"})
+	g, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "db", IdempotencyKey: "k"})
 	w.must(err)
 	_, _, err = w.Revoke(t.Context(), runner, g.ID, "")
 	w.must(err)
@@ -85,7 +85,7 @@ func TestSweepForgetsRevoked(t *testing.T) {
 	if past, err := w.liveRevocations(t.Context()); err != nil || len(past) != 0 {
 		t.Errorf("%v, %v", past, err)
 	}
-	again, err := w.Exchange(t.Context(), runner, cred.Request{Target: "db", IdempotencyKey: "k"})
+	again, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "db", IdempotencyKey: "k"})
 	w.must(err)
 	if again.ID == g.ID {
 		t.Error("the retry key outlived its grant")
@@ -223,7 +223,7 @@ func TestRun(t *testing.T) {
 		go func() { done <- w.Run(ctx) }()
 		g, _ := w.grant("db")
 		w.store.plan(works, notDone) // the first try at the grant's end fails
-		_, err := w.Exchange(ctx, runner, cred.Request{Target: "absent"})
+		_, err := w.Exchange(ctx, as(runner), cred.Request{Target: "absent"})
 		refusedAs(t, err, cred.NotFound, "TARGET_UNKNOWN")
 		time.Sleep(15*time.Minute + 3*time.Second)
 		if got, _, err := w.GetGrant(ctx, runner, g.ID); err != nil || got.State() != cred.GrantExpired {

@@ -154,6 +154,8 @@ func (w *world) start() {
 	w.store = &faultyStore{inner: w.sealed, process: w.process}
 	who, err := identity.New([]identity.Provider{{
 		Name: "people", Issuer: w.idp.URL(), Audiences: []string{brokerURL}, Client: w.idp.Client(), GroupsClaim: "groups",
+	}, {
+		Name: "ci", Issuer: "https://ci.example.com", Audiences: []string{brokerURL}, Kind: cred.KindWorkload, Immutable: []identity.Path{{"repository_id"}},
 	}}, w.now)
 	w.must(err)
 	set, err := testPolicy()
@@ -195,10 +197,13 @@ func rules() policy.Source {
 	}
 	api := target("api", "vault")
 	api.Deliver, api.HTTP = "proxy", &policy.HTTP{Upstream: "https://api.example.com"}
+	rare := target("rare", "vault")
+	rare.Quota = policy.Quota{PerPrincipal: "2/1h"}
 	return policy.Source{
 		Targets: []policy.Target{
 			target("db", "vault"), target("plain", "plain"), target("fixed", "fixed"), target("sts", "sts"),
 			target("endless", "endless"), target("long", "long"), api, target("hidden", "vault"), target("stray", "nowhere"),
+			target("prod", "vault"), target("glass", "vault"), rare,
 		},
 		Roles: map[string]string{
 			"auditor": `"audit" in principal.groups`, "security": `"security" in principal.groups`,
@@ -217,6 +222,18 @@ func rules() policy.Source {
 					{Target: "stray"},
 				},
 			},
+			{
+				Name: "prod", Who: `principal.provider in ["ci", "people"]`, TTL: 30 * time.Minute, Renewals: 1,
+				May: []policy.May{{Target: "prod", Scopes: []string{"deploy"}}},
+				Approval: &policy.Approval{
+					AllOf: []policy.Quorum{{Group: "leads", Count: 1}, {Group: "secteam", Count: 1}}, Within: time.Hour, Remind: 15 * time.Minute, Fresh: 2 * time.Hour,
+				},
+			},
+			{
+				Name: "glass", Who: `principal.provider in ["ci", "people"]`, TTL: time.Hour, May: []policy.May{{Target: "glass"}},
+				BreakGlass: &policy.BreakGlass{MaxTTL: 10 * time.Minute, Review: policy.Review{Groups: []string{"secteam"}, Within: 24 * time.Hour}},
+			},
+			{Name: "rare", Who: `principal.provider == "ci"`, TTL: time.Minute, May: []policy.May{{Target: "rare"}}},
 			{Name: "others", Who: `principal.provider == "other"`, TTL: time.Minute, May: []policy.May{{Target: "hidden"}}},
 		},
 	}
@@ -247,7 +264,7 @@ func proxyNamed(name string) cred.Principal {
 // grant exchanges for a target and returns the grant and its token.
 func (w *world) grant(target string) (cred.Grant, string) {
 	w.t.Helper()
-	g, err := w.Exchange(context.Background(), runner, cred.Request{Target: target})
+	g, err := w.Exchange(context.Background(), as(runner), cred.Request{Target: target})
 	w.must(err)
 	return g, w.token(g)
 }
@@ -344,3 +361,6 @@ func (w *world) context() context.Context {
 	}
 	return context.Background()
 }
+
+// as is a caller who proved no more than who it is.
+func as(p cred.Principal) Caller { return Caller{Principal: p} }

@@ -3,6 +3,7 @@ package cred
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind says what sort of failure an Error is. The zero Kind is Internal, so that an error nobody
@@ -47,6 +48,10 @@ type Error struct {
 	// may know them.
 	Rule, Claim string
 
+	// RetryAfter is how long the caller has to wait until the same can succeed; zero where waiting
+	// does not help, or nobody knows.
+	RetryAfter time.Duration
+
 	Err error // private cause; may be nil
 }
 
@@ -76,6 +81,15 @@ func KindOf(err error) Kind {
 		return e.Kind
 	}
 	return Internal
+}
+
+// RetryAfter returns how long the caller of a failed call has to wait, false where the first Error in
+// err's chain does not say.
+func RetryAfter(err error) (time.Duration, bool) {
+	if e, ok := errors.AsType[*Error](err); ok && e.RetryAfter > 0 {
+		return e.RetryAfter, true
+	}
+	return 0, false
 }
 
 // PublicText returns what a caller may read of err. Internal errors, and errors that are not ours,

@@ -11,26 +11,13 @@ type GrantState string
 
 // The states of a grant. Denied, Expired and Revoked are final.
 const (
-	GrantPending GrantState = "pending" // waits for approval
-	GrantActive  GrantState = "active"  // may be redeemed
-	GrantDenied  GrantState = "denied"  // an approver refused
-	GrantExpired GrantState = "expired" // its time, or the time for its approval, ran out
-	GrantRevoked GrantState = "revoked" // taken back before its time
+	GrantPending  GrantState = "pending"  // a request that waits for approval
+	GrantApproved GrantState = "approved" // a request that has its approvals and waits for its holder to come for it
+	GrantActive   GrantState = "active"   // may be redeemed
+	GrantDenied   GrantState = "denied"   // an approver refused
+	GrantExpired  GrantState = "expired"  // its time, or the time for its approval, ran out
+	GrantRevoked  GrantState = "revoked"  // taken back before its time
 )
-
-// Verdict is an approver's answer.
-type Verdict struct {
-	Approve bool   `json:"approve"`
-	Comment string `json:"comment,omitempty"`
-}
-
-// Approval is one person's verdict on one request.
-type Approval struct {
-	By      Principal `json:"by"`
-	Verdict Verdict   `json:"verdict"`
-	Digest  Digest    `json:"digest"` // of the request that was seen
-	At      time.Time `json:"at"`
-}
 
 // Grant is what policy, and people where it says so, decided: that Holder may have what it wants
 // until NotAfter. Its life never restarts.
@@ -38,19 +25,28 @@ type Approval struct {
 // Grant is a value; its methods return the changed copy, or a Conflict where the state does not
 // allow the change.
 type Grant struct {
-	ID         GrantID
-	Holder     Principal
-	Want       Request
-	Digest     Digest // of Want and Holder
-	Rule       string // the rule that allowed it
-	PolicyHash string // SHA-256 of the rule set that decided, in hex
-	RetryKey   string // SHA-256 of holder and idempotency key, in hex; empty where none was sent
-	Approvals  []Approval
-	CreatedAt  time.Time
-	NotBefore  time.Time
-	NotAfter   time.Time // absolute; for a pending grant the deadline of its approval
-	EndedAt    time.Time // when it was denied, expired or revoked
-	EndReason  string
+	ID          GrantID
+	Holder      Principal
+	Want        Request
+	Digest      Digest            // of Want and Holder
+	Rule        string            // the rule that allowed it
+	PolicyHash  string            // SHA-256 of the rule set that decided, in hex
+	RetryKey    string            // SHA-256 of holder and idempotency key, in hex; empty where none was sent
+	Deliver     Delivery          // where the credential goes, as policy decided
+	Params      map[string]string // what the issuer gets: those of Want within the bounds of the rule, with its defaults
+	Key         string            // thumbprint of the key that it is bound to, see Want.Binding; empty: to none
+	Demand      *Demand           // whose agreement it needs or needed; nil: nobody's
+	TTL         time.Duration     // how long it is to live once it is active; zero for one that was never pending
+	Until       time.Time         // the instant beyond which policy lets it live in no case, such as the end of a time window; zero: none
+	Approvals   []Approval
+	Renewals    int     // how often what it allows may still be renewed
+	RenewedFrom GrantID // the grant that it carries on; empty where it is the first
+	Review      *Review // owed where it was given without the approvals that it needed
+	CreatedAt   time.Time
+	NotBefore   time.Time
+	NotAfter    time.Time // absolute; for a pending or approved grant the deadline of its approval
+	EndedAt     time.Time // when it was denied, expired or revoked
+	EndReason   string
 
 	state GrantState // owner: the methods below
 	Rev   uint64     // owner: the store; zero for a grant not yet stored
@@ -67,6 +63,11 @@ func NewGrant(id GrantID, holder Principal, want Request, now, notAfter time.Tim
 // State returns where the grant stands.
 func (g Grant) State() GrantState { return g.state }
 
+// Over reports whether the grant has ended for good.
+func (g Grant) Over() bool {
+	return g.state == GrantDenied || g.state == GrantExpired || g.state == GrantRevoked
+}
+
 // Usable returns nil if the grant may be redeemed at an instant, else why not.
 func (g Grant) Usable(now time.Time) error {
 	switch {
@@ -74,6 +75,10 @@ func (g Grant) Usable(now time.Time) error {
 		return &Error{Kind: Denied, Op: "grant", Reason: "GRANT_REVOKED", Public: "this grant was revoked; ask for a new one"}
 	case g.state == GrantExpired, g.state == GrantActive && !now.Before(g.NotAfter):
 		return &Error{Kind: Expired, Op: "grant", Reason: "GRANT_EXPIRED", Public: "this grant has ended; ask for a new one"}
+	case (g.state == GrantPending || g.state == GrantApproved) && now.Before(g.NotAfter):
+		return &Error{Kind: Pending, Op: "grant", Reason: "GRANT_PENDING", Public: "this request is " + string(g.state) + " and no grant yet"}
+	case g.state == GrantPending, g.state == GrantApproved:
+		return &Error{Kind: Expired, Op: "grant", Reason: "REQUEST_EXPIRED", Public: "the time for this request's approval is over; ask again"}
 	case g.state != GrantActive:
 		return &Error{Kind: Denied, Op: "grant", Reason: "GRANT_NOT_ACTIVE", Public: "this grant is " + string(g.state) + " and can't be used"}
 	case now.Before(g.NotBefore):
@@ -84,7 +89,7 @@ func (g Grant) Usable(now time.Time) error {
 
 // Revoke takes the grant back.
 func (g Grant) Revoke(now time.Time, reason string) (Grant, error) {
-	return g.end(GrantRevoked, now, reason, GrantActive, GrantPending)
+	return g.end(GrantRevoked, now, reason, GrantActive, GrantPending, GrantApproved)
 }
 
 // Expire ends a grant whose deadline has passed.
@@ -92,7 +97,7 @@ func (g Grant) Expire(now time.Time) (Grant, error) {
 	if now.Before(g.NotAfter) {
 		return g, transitionError("grant", string(g.state), string(GrantExpired))
 	}
-	return g.end(GrantExpired, now, "its time ran out", GrantActive, GrantPending)
+	return g.end(GrantExpired, now, "its time ran out", GrantActive, GrantPending, GrantApproved)
 }
 
 func (g Grant) end(to GrantState, now time.Time, reason string, from ...GrantState) (Grant, error) {
@@ -114,26 +119,36 @@ func transitionError(what, from, to string) error {
 
 // grantWire is how a grant is stored. It exists because state is unexported.
 type grantWire struct {
-	ID         GrantID    `json:"id"`
-	Holder     Principal  `json:"holder"`
-	Want       Request    `json:"want"`
-	Digest     Digest     `json:"digest"`
-	Rule       string     `json:"rule"`
-	PolicyHash string     `json:"policy_hash"`
-	RetryKey   string     `json:"retry_key,omitempty"`
-	Approvals  []Approval `json:"approvals,omitempty"`
-	CreatedAt  time.Time  `json:"created_at"`
-	NotBefore  time.Time  `json:"not_before"`
-	NotAfter   time.Time  `json:"not_after"`
-	EndedAt    time.Time  `json:"ended_at,omitzero"`
-	EndReason  string     `json:"end_reason,omitempty"`
-	State      GrantState `json:"state"`
+	ID          GrantID           `json:"id"`
+	Holder      Principal         `json:"holder"`
+	Want        Request           `json:"want"`
+	Digest      Digest            `json:"digest"`
+	Rule        string            `json:"rule"`
+	PolicyHash  string            `json:"policy_hash"`
+	RetryKey    string            `json:"retry_key,omitempty"`
+	Deliver     Delivery          `json:"deliver"`
+	Params      map[string]string `json:"params,omitempty"`
+	Key         string            `json:"key,omitempty"`
+	Demand      *Demand           `json:"demand,omitempty"`
+	TTL         time.Duration     `json:"ttl,omitempty"`
+	Until       time.Time         `json:"until,omitzero"`
+	Approvals   []Approval        `json:"approvals,omitempty"`
+	Renewals    int               `json:"renewals,omitempty"`
+	RenewedFrom GrantID           `json:"renewed_from,omitempty"`
+	Review      *Review           `json:"review,omitempty"`
+	CreatedAt   time.Time         `json:"created_at"`
+	NotBefore   time.Time         `json:"not_before"`
+	NotAfter    time.Time         `json:"not_after"`
+	EndedAt     time.Time         `json:"ended_at,omitzero"`
+	EndReason   string            `json:"end_reason,omitempty"`
+	State       GrantState        `json:"state"`
 }
 
 // MarshalJSON writes the grant with its state; Rev is the store's.
 func (g Grant) MarshalJSON() ([]byte, error) {
 	return json.Marshal(grantWire{
-		g.ID, g.Holder, g.Want, g.Digest, g.Rule, g.PolicyHash, g.RetryKey, g.Approvals,
+		g.ID, g.Holder, g.Want, g.Digest, g.Rule, g.PolicyHash, g.RetryKey,
+		g.Deliver, g.Params, g.Key, g.Demand, g.TTL, g.Until, g.Approvals, g.Renewals, g.RenewedFrom, g.Review,
 		g.CreatedAt, g.NotBefore, g.NotAfter, g.EndedAt, g.EndReason, g.state,
 	})
 }
@@ -145,12 +160,13 @@ func (g *Grant) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	switch w.State {
-	case GrantPending, GrantActive, GrantDenied, GrantExpired, GrantRevoked:
+	case GrantPending, GrantApproved, GrantActive, GrantDenied, GrantExpired, GrantRevoked:
 	default:
 		return fmt.Errorf("cred: unknown grant state %q", w.State)
 	}
 	*g = Grant{
-		w.ID, w.Holder, w.Want, w.Digest, w.Rule, w.PolicyHash, w.RetryKey, w.Approvals,
+		w.ID, w.Holder, w.Want, w.Digest, w.Rule, w.PolicyHash, w.RetryKey,
+		w.Deliver, w.Params, w.Key, w.Demand, w.TTL, w.Until, w.Approvals, w.Renewals, w.RenewedFrom, w.Review,
 		w.CreatedAt, w.NotBefore, w.NotAfter, w.EndedAt, w.EndReason, w.State, g.Rev,
 	}
 	return nil

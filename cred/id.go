@@ -25,6 +25,12 @@ func NewLeaseID(now time.Time) LeaseID { return LeaseID("le_" + newID(now)) }
 // NewUseID returns a fresh UseID for an instant.
 func NewUseID(now time.Time) UseID { return UseID("us_" + newID(now)) }
 
+// NewStandingID returns a fresh ID of a standing approval: "sa_" and 26 such characters.
+func NewStandingID(now time.Time) string { return "sa_" + newID(now) }
+
+// NewLockID returns a fresh ID of a lock: "lk_" and 26 such characters.
+func NewLockID(now time.Time) string { return "lk_" + newID(now) }
+
 // idAlphabet is Crockford's base32 in lower case, whose order is that of the bytes it encodes.
 var idAlphabet = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 

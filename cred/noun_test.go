@@ -1,6 +1,7 @@
 package cred_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
@@ -17,6 +18,8 @@ func TestIDs(t *testing.T) {
 		"gr": func(t time.Time) string { return string(cred.NewGrantID(t)) },
 		"le": func(t time.Time) string { return string(cred.NewLeaseID(t)) },
 		"us": func(t time.Time) string { return string(cred.NewUseID(t)) },
+		"sa": cred.NewStandingID,
+		"lk": cred.NewLockID,
 	} {
 		format := regexp.MustCompile(`^` + prefix + `_[0-9a-hjkmnp-tv-z]{26}$`)
 		seen := make(map[string]bool)
@@ -77,6 +80,26 @@ func TestKinds(t *testing.T) {
 	}
 	if cred.KindOf(errors.New("x")) != cred.Internal || cred.KindOf(nil) != cred.Internal {
 		t.Error("an error that nobody classified is not internal")
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	full := &cred.Error{Kind: cred.Exhausted, RetryAfter: time.Second}
+	for _, test := range []struct {
+		err  error
+		wait time.Duration
+	}{
+		{full, time.Second},
+		{fmt.Errorf("outer: %w", full), time.Second},
+		{&cred.Error{Kind: cred.Unavailable, Err: full}, 0}, // what an inner error says is not for the caller
+		{&cred.Error{Kind: cred.Exhausted}, 0},
+		{&cred.Error{Kind: cred.Exhausted, RetryAfter: -1}, 0},
+		{errors.New("x"), 0},
+		{nil, 0},
+	} {
+		if wait, known := cred.RetryAfter(test.err); wait != test.wait || known != (test.wait > 0) {
+			t.Errorf("%v: %s, %v", test.err, wait, known)
+		}
 	}
 }
 
@@ -152,10 +175,10 @@ func TestFingerprintText(t *testing.T) {
 }
 
 func TestPrincipal(t *testing.T) {
-	p := cred.Principal{Provider: "p", Issuer: "i", Subject: "s", Groups: []string{"g"}, Claims: map[string]any{"k": "v"}, Actor: &cred.Principal{Subject: "a", Groups: []string{"h"}}}
+	p := cred.Principal{Provider: "p", Issuer: "i", Subject: "s", Groups: []string{"g"}, Claims: map[string]any{"k": "v"}, Cautions: map[string]string{"k": "v"}, Actor: &cred.Principal{Subject: "a", Groups: []string{"h"}}}
 	c := p.Clone()
-	c.Groups[0], c.Claims["k"], c.Actor.Subject, c.Actor.Groups[0] = "x", "x", "x", "x"
-	if p.Groups[0] != "g" || p.Claims["k"] != "v" || p.Actor.Subject != "a" || p.Actor.Groups[0] != "h" {
+	c.Groups[0], c.Claims["k"], c.Cautions["k"], c.Actor.Subject, c.Actor.Groups[0] = "x", "x", "x", "x", "x"
+	if p.Groups[0] != "g" || p.Claims["k"] != "v" || p.Cautions["k"] != "v" || p.Actor.Subject != "a" || p.Actor.Groups[0] != "h" {
 		t.Errorf("a change to the clone changed %+v", p)
 	}
 	if !p.Same(c) {
@@ -164,6 +187,24 @@ func TestPrincipal(t *testing.T) {
 	for _, other := range []cred.Principal{{Provider: "q", Issuer: "i", Subject: "s"}, {Provider: "p", Issuer: "j", Subject: "s"}, {Provider: "p", Issuer: "i", Subject: "t"}} {
 		if p.Same(other) {
 			t.Errorf("%+v is taken for %+v", other, p)
+		}
+	}
+}
+
+// Groups that are unknown stay unknown, and none stay none: a rule may ask for the difference.
+func TestUnknownGroupsAreNotNone(t *testing.T) {
+	for text, groups := range map[string][]string{
+		`{"provider":"","issuer":"","subject":"s"}`:                nil,
+		`{"provider":"","issuer":"","subject":"s","groups":[]}`:    {},
+		`{"provider":"","issuer":"","subject":"s","groups":["g"]}`: {"g"},
+	} {
+		b, err := json.Marshal(cred.Principal{Subject: "s", Groups: groups}.Clone())
+		if err != nil || string(b) != text {
+			t.Errorf("%#v is written as %s, %v", groups, b, err)
+		}
+		var back cred.Principal
+		if err := json.Unmarshal(b, &back); err != nil || !slices.Equal(back.Groups, groups) || (back.Groups == nil) != (groups == nil) {
+			t.Errorf("%s is read as %#v, %v", b, back.Groups, err)
 		}
 	}
 }

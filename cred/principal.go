@@ -1,6 +1,9 @@
 package cred
 
-import "maps"
+import (
+	"maps"
+	"slices"
+)
 
 // PrincipalKind says what sort of caller a principal is.
 type PrincipalKind string
@@ -21,9 +24,13 @@ type Principal struct {
 	Subject  string         `json:"subject"`  // the token's sub
 	Name     string         `json:"name,omitempty"`
 	Kind     PrincipalKind  `json:"kind,omitempty"`
-	Groups   []string       `json:"groups,omitempty"`
+	Groups   []string       `json:"groups,omitzero"`  // nil: unknown, which is not none
 	Claims   map[string]any `json:"claims,omitempty"` // JSON values: string, float64, bool, nil, []any, map[string]any
 	Actor    *Principal     `json:"actor,omitempty"`  // who acts for this principal (RFC 8693, section 4.1)
+
+	// Cautions are claims with a value that makes the identity doubtful, such as GitHub's event_name
+	// pull_request_target: only a rule that names the value may allow anything.
+	Cautions map[string]string `json:"cautions,omitempty"`
 }
 
 // Same reports whether two principals are the same identity, whatever else their tokens say.
@@ -33,8 +40,9 @@ func (p Principal) Same(q Principal) bool {
 
 // Clone returns a copy whose maps and slices the caller may change at their top level.
 func (p Principal) Clone() Principal {
-	p.Groups = append([]string(nil), p.Groups...)
+	p.Groups = slices.Clone(p.Groups)
 	p.Claims = maps.Clone(p.Claims)
+	p.Cautions = maps.Clone(p.Cautions)
 	if p.Actor != nil {
 		a := p.Actor.Clone()
 		p.Actor = &a

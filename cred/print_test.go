@@ -23,7 +23,8 @@ func everyType() map[string]any {
 	want := cred.Request{Target: "t", Scopes: []string{"a"}, TTL: time.Minute}
 	approval := cred.Approval{By: who, Verdict: cred.Verdict{Approve: true}}
 	grant := cred.NewGrant("gr_1", who, cred.Request{Target: "t"}, instant, instant.Add(time.Hour))
-	grant.Approvals = []cred.Approval{approval}
+	demand := cred.Demand{AllOf: []cred.Quorum{{Group: "leads", Count: 1}}}
+	grant.Approvals, grant.Demand, grant.Review = []cred.Approval{approval}, &demand, &cred.Review{SignedOff: &approval}
 	lease := cred.NewLease("le_1", "gr_1", "holder", "vault", "handle", instant, instant.Add(time.Hour))
 	lease.Fingerprint = s.Fingerprint()
 	target := cred.Target{Name: "t", HTTP: &cred.HTTPTarget{Upstream: "https://api.example.com"}}
@@ -33,6 +34,8 @@ func everyType() map[string]any {
 		"Request": want, "Digest": want.Digest(who), "Grant": grant, "GrantState": grant.State(), "GrantID": grant.ID,
 		"Approval": approval, "Verdict": approval.Verdict, "Lease": lease, "LeaseState": lease.State(), "LeaseID": lease.ID, "UseID": cred.NewUseID(instant),
 		"Error": *cred.Errorf(cred.Denied, "op", "public", "cause %v %+v", s, who), "Kind": cred.Denied,
+		"Binding": cred.BindDPoP, "Demand": demand, "Quorum": demand.AllOf[0], "Review": cred.Review{SignedOff: &approval},
+		"Quota": cred.Quota{}, "Rate": cred.Rate{N: 1, Per: time.Hour},
 		"Target": target, "HTTPTarget": *target.HTTP, "Delivery": cred.DeliverProxy, "CredentialSource": cred.CredentialSource{Issuer: "i"},
 		"Injection": cred.Injection{Kind: cred.InjectBearer}, "InjectKind": cred.InjectBasic, "MaskSettings": cred.MaskSettings{},
 	}

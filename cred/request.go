@@ -15,34 +15,61 @@ type Request struct {
 	TTL    time.Duration     `json:"ttl,omitempty"`    // nanoseconds; zero means as long as the rule allows
 	Reason string            `json:"reason,omitempty"`
 
+	// Binding says how the caller proves that it has the key which the grant is to be bound to; empty
+	// where it is not bound. Verified at the edge.
+	Binding Binding `json:"binding,omitempty"`
+
 	// IdempotencyKey makes a retry find the grant of the first try. It is the caller's choice, up to
 	// 128 bytes, counts for that caller alone, and is no part of the digest.
 	IdempotencyKey string `json:"-"`
 }
 
+// Binding is a way to bind a grant to a key.
+type Binding string
+
+// The ways of binding.
+const (
+	BindDPoP Binding = "dpop" // a proof in each request (RFC 9449)
+	BindMTLS Binding = "mtls" // the TLS client certificate (RFC 8705, section 3)
+)
+
 // Digest is the SHA-256 of a request in canonical form together with who asks: what an approval
 // binds to.
 type Digest [sha256.Size]byte
 
-// Digest returns the request's digest for a holder.
+// Digest returns the request's digest for a holder and those who act for it.
 func (r Request) Digest(holder Principal) Digest {
-	scopes := slices.Compact(slices.Sorted(slices.Values(r.Scopes)))
-	r.Scopes = scopes
-	type identity struct{ Provider, Issuer, Subject string }
-	type bound struct {
+	r.Scopes = slices.Compact(slices.Sorted(slices.Values(r.Scopes)))
+	b := struct {
 		Holder  identity
 		Actor   *identity `json:",omitempty"`
 		Request Request
-	}
-	b := bound{Holder: identity{holder.Provider, holder.Issuer, holder.Subject}, Request: r}
-	if a := holder.Actor; a != nil {
-		b.Actor = &identity{a.Provider, a.Issuer, a.Subject}
-	}
+	}{identityOf(holder), actorOf(holder), r}
 	canonical, err := json.Marshal(b) // struct order and sorted map keys make it canonical
 	if err != nil {
 		panic("cred: a request of strings failed to encode: " + err.Error())
 	}
 	return sha256.Sum256(canonical)
+}
+
+// identity is what a digest holds of a principal.
+type identity struct {
+	Provider, Issuer, Subject string
+	Actor                     *identity `json:",omitempty"` // who acts for an actor
+}
+
+func identityOf(p Principal) identity {
+	return identity{Provider: p.Provider, Issuer: p.Issuer, Subject: p.Subject}
+}
+
+// actorOf returns who acts for a principal, and who acts for that one, and so on; nil for nobody.
+func actorOf(p Principal) *identity {
+	if p.Actor == nil {
+		return nil
+	}
+	a := identityOf(*p.Actor)
+	a.Actor = actorOf(*p.Actor)
+	return &a
 }
 
 // MarshalText writes the digest in lower-case hex.

@@ -48,27 +48,33 @@ func TestDigestCountsEverythingElse(t *testing.T) {
 	want, who := baseRequest()
 	seen := map[cred.Digest]string{want.Digest(who): "the request itself"}
 	for name, change := range map[string]func(*cred.Request, *cred.Principal){
-		"target":              func(r *cred.Request, _ *cred.Principal) { r.Target = "billing" },
-		"a scope more":        func(r *cred.Request, _ *cred.Principal) { r.Scopes = append(r.Scopes, "admin") },
-		"a scope less":        func(r *cred.Request, _ *cred.Principal) { r.Scopes = []string{"read"} },
-		"no scope":            func(r *cred.Request, _ *cred.Principal) { r.Scopes = nil },
-		"scopes in one":       func(r *cred.Request, _ *cred.Principal) { r.Scopes = []string{"read,write"} },
-		"scopes quoted":       func(r *cred.Request, _ *cred.Principal) { r.Scopes = []string{`read","write`} },
-		"a param's value":     func(r *cred.Request, _ *cred.Principal) { r.Params["a"] = "2" },
-		"a param more":        func(r *cred.Request, _ *cred.Principal) { r.Params["c"] = "" },
-		"a param less":        func(r *cred.Request, _ *cred.Principal) { delete(r.Params, "a") },
-		"params swapped":      func(r *cred.Request, _ *cred.Principal) { r.Params = map[string]string{"a": "2", "b": "1"} },
-		"TTL":                 func(r *cred.Request, _ *cred.Principal) { r.TTL++ },
-		"no TTL":              func(r *cred.Request, _ *cred.Principal) { r.TTL = 0 },
-		"reason":              func(r *cred.Request, _ *cred.Principal) { r.Reason = "Deploy" },
-		"provider":            func(_ *cred.Request, p *cred.Principal) { p.Provider = "q" },
-		"issuer":              func(_ *cred.Request, p *cred.Principal) { p.Issuer = "j" },
-		"subject":             func(_ *cred.Request, p *cred.Principal) { p.Subject = "t" },
-		"subject into issuer": func(_ *cred.Request, p *cred.Principal) { p.Issuer, p.Subject = "is", "" },
-		"no actor":            func(_ *cred.Request, p *cred.Principal) { p.Actor = nil },
-		"an unnamed actor":    func(_ *cred.Request, p *cred.Principal) { p.Actor = &cred.Principal{} },
-		"the actor":           func(_ *cred.Request, p *cred.Principal) { p.Actor.Subject = "b" },
-		"roles exchanged":     func(_ *cred.Request, p *cred.Principal) { p.Subject, p.Actor.Subject = "a", "s" },
+		"target":                   func(r *cred.Request, _ *cred.Principal) { r.Target = "billing" },
+		"a scope more":             func(r *cred.Request, _ *cred.Principal) { r.Scopes = append(r.Scopes, "admin") },
+		"a scope less":             func(r *cred.Request, _ *cred.Principal) { r.Scopes = []string{"read"} },
+		"no scope":                 func(r *cred.Request, _ *cred.Principal) { r.Scopes = nil },
+		"scopes in one":            func(r *cred.Request, _ *cred.Principal) { r.Scopes = []string{"read,write"} },
+		"scopes quoted":            func(r *cred.Request, _ *cred.Principal) { r.Scopes = []string{`read","write`} },
+		"a param's value":          func(r *cred.Request, _ *cred.Principal) { r.Params["a"] = "2" },
+		"a param more":             func(r *cred.Request, _ *cred.Principal) { r.Params["c"] = "" },
+		"a param less":             func(r *cred.Request, _ *cred.Principal) { delete(r.Params, "a") },
+		"params swapped":           func(r *cred.Request, _ *cred.Principal) { r.Params = map[string]string{"a": "2", "b": "1"} },
+		"TTL":                      func(r *cred.Request, _ *cred.Principal) { r.TTL++ },
+		"no TTL":                   func(r *cred.Request, _ *cred.Principal) { r.TTL = 0 },
+		"reason":                   func(r *cred.Request, _ *cred.Principal) { r.Reason = "Deploy" },
+		"provider":                 func(_ *cred.Request, p *cred.Principal) { p.Provider = "q" },
+		"issuer":                   func(_ *cred.Request, p *cred.Principal) { p.Issuer = "j" },
+		"subject":                  func(_ *cred.Request, p *cred.Principal) { p.Subject = "t" },
+		"subject into issuer":      func(_ *cred.Request, p *cred.Principal) { p.Issuer, p.Subject = "is", "" },
+		"no actor":                 func(_ *cred.Request, p *cred.Principal) { p.Actor = nil },
+		"an unnamed actor":         func(_ *cred.Request, p *cred.Principal) { p.Actor = &cred.Principal{} },
+		"the actor":                func(_ *cred.Request, p *cred.Principal) { p.Actor.Subject = "b" },
+		"another actor's provider": func(_ *cred.Request, p *cred.Principal) { p.Actor.Provider = "q" },
+		"an actor's actor":         func(_ *cred.Request, p *cred.Principal) { p.Actor.Actor = &cred.Principal{Subject: "c"} },
+		"an unnamed one":           func(_ *cred.Request, p *cred.Principal) { p.Actor.Actor = &cred.Principal{} },
+		"one beyond":               func(_ *cred.Request, p *cred.Principal) { p.Actor.Actor = &cred.Principal{Actor: &cred.Principal{}} },
+		"DPoP":                     func(r *cred.Request, _ *cred.Principal) { r.Binding = cred.BindDPoP },
+		"mTLS":                     func(r *cred.Request, _ *cred.Principal) { r.Binding = cred.BindMTLS },
+		"roles exchanged":          func(_ *cred.Request, p *cred.Principal) { p.Subject, p.Actor.Subject = "a", "s" },
 	} {
 		r, p := baseRequest()
 		change(&r, &p)
@@ -77,6 +83,29 @@ func TestDigestCountsEverythingElse(t *testing.T) {
 			t.Errorf("%s gives the digest of %s", name, other)
 		}
 		seen[d] = name
+	}
+}
+
+// Approvals, logs and what people have noted depend on these digests: they never change.
+func TestDigestIsFixed(t *testing.T) {
+	want := cred.Request{Target: "orders", Scopes: []string{"write", "read"}, Params: map[string]string{"b": "2", "a": "1"}, TTL: time.Minute, Reason: "deploy <x>"}
+	who := cred.Principal{Provider: "p", Issuer: "https://id.example.com", Subject: "s", Cautions: map[string]string{"c": "v"}}
+	agent := who.Clone()
+	agent.Actor = &cred.Principal{Provider: "p", Issuer: "https://id.example.com", Subject: "a"}
+	bound := want
+	bound.Binding = cred.BindDPoP
+	agents := agent.Clone()
+	agents.Actor.Actor = &cred.Principal{Subject: "b"}
+	for text, got := range map[string]cred.Digest{
+		"7b0dc84434d8c24babe824b275047f9f92815ea5f2433cb1606580e15613f538": want.Digest(who),
+		"901572220b7ed0de0862a2a4018c008cb2b8f4df14f0cbe58699aaac0d49804a": want.Digest(agent),
+		"f1506faaf1ff2b573f7da68cf7c12d8bb42a6b8c55c2a83121c1df8da10181e4": cred.Request{}.Digest(cred.Principal{}),
+		"e45876253cbda203633faafcabe27b8a983be72f2170c978977acc50b87e1d28": bound.Digest(who),
+		"006a206d2c1be6db668178237a4ddbeff2691d0be47764e7d7f0de58b8616dae": want.Digest(agents),
+	} {
+		if got.String() != text {
+			t.Errorf("the digest is %s, was %s", got, text)
+		}
 	}
 }
 

@@ -1,5 +1,7 @@
 package cred
 
+import "time"
+
 // Delivery says where a minted credential goes.
 type Delivery string
 
@@ -17,6 +19,20 @@ type Target struct {
 	Credential CredentialSource
 	HTTP       *HTTPTarget // set for a target that is spent over HTTP through a proxy
 	Mask       MaskSettings
+	Quota      Quota
+}
+
+// Quota bounds how often grants for a target are made; the zero Quota does not.
+type Quota struct {
+	PerPrincipal Rate // for each holder
+	Total        Rate // for all together
+}
+
+// Rate is so many in a time, as a token bucket that holds N and fills in Per. The zero Rate is no
+// bound.
+type Rate struct {
+	N   int
+	Per time.Duration
 }
 
 // CredentialSource says which issuer mints for a target, and from what.

@@ -34,7 +34,8 @@ type cluster struct {
 	url      string // the broker's
 	proxyURL string
 	logKey   string
-	idp      *identitytest.Issuer
+	idp      *identitytest.Issuer // of CI jobs, and of those who run the broker
+	people   *identitytest.Issuer // of people in groups
 	broker   *daemon
 	proxy    *daemon
 }
@@ -47,7 +48,12 @@ func newCluster(t *testing.T) *cluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(idp.Close)
-	c := &cluster{t: t, dir: filepath.Join(t.TempDir(), "etc"), idp: idp}
+	people, err := identitytest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(people.Close)
+	c := &cluster{t: t, dir: filepath.Join(t.TempDir(), "etc"), idp: idp, people: people}
 	broker, proxy := freeAddr(t), freeAddr(t)
 	c.url, c.proxyURL = "https://"+broker, "http://"+proxy
 	out, err := exec.Command(program(t, "daypassd"), "init", "--url", c.url, "--listen", broker, "--proxy-listen", proxy, c.dir).CombinedOutput()
@@ -72,11 +78,12 @@ func (c *cluster) configure(sections string) {
 proxies: [{ name: edge-1, targets: ["*"] }]
 identity_providers:
   - { name: ci, issuer: "%s", audiences: ["%s"], kind: workload, allow_plain: true }
+  - { name: people, issuer: "%s", audiences: ["%s"], groups_claim: groups, allow_plain: true }
 roles:
   auditor: principal.subject == "auditor"
   security: principal.subject == "security"
 issuing: { timeout: 3s }
-`, strings.TrimPrefix(c.url, "https://"), c.url, c.idp.URL(), c.url) + sections
+`, strings.TrimPrefix(c.url, "https://"), c.url, c.idp.URL(), c.url, c.people.URL(), c.url) + sections
 	if err := os.WriteFile(c.path("daypass.yaml"), []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
@@ -131,6 +138,11 @@ func (c *cluster) job() string {
 
 func (c *cluster) person(subject string) string {
 	return c.idp.Sign(c.idp.PersonClaims(c.url, subject))
+}
+
+// member is the ID token of somebody in groups.
+func (c *cluster) member(subject string, groups ...string) string {
+	return c.people.Sign(c.people.PersonClaims(c.url, subject, groups...))
 }
 
 // export returns every entry of the broker's log, after it has verified.

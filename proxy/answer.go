@@ -87,6 +87,9 @@ func (x *exchange) reply(res *http.Response) error {
 	x.session.answerHeader(header, res.Header)
 	x.relocate(header)
 	header[useHeader] = []string{string(x.use.ID())}
+	if x.nonce != "" {
+		header[nonceHeader] = []string{x.nonce}
+	}
 	if header["Content-Type"] == nil {
 		header["Content-Type"] = nil // else the server guesses one
 	}

@@ -24,6 +24,7 @@ type exchange struct {
 	request *requestBody // nil for a request without a body
 	answer  *answerWriter
 	status  int
+	nonce   string // for the caller's next proof; empty: the one that it has is still good
 
 	alarm *time.Timer // aborts the use when nothing moves
 
@@ -76,7 +77,7 @@ func (x *exchange) prepare() (*http.Request, error) {
 	if err := refusedKind(x.r); err != nil {
 		return nil, err
 	}
-	tok, err := grantToken(x.r.Header)
+	sent, err := grantToken(x.r.Header)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +85,7 @@ func (x *exchange) prepare() (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	if x.session, err = x.h.p.Open(x.r.Context(), tok, target); err != nil {
+	if x.session, err = x.h.p.OpenBound(x.r.Context(), sent.token, target, x.possession(sent)); err != nil {
 		return nil, err
 	}
 	up := x.session.upstream

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/cred/token/dpop"
 )
 
 // HTTPOptions sets up the HTTP front end. The zero value of each field stands for the default named
@@ -24,6 +25,12 @@ type HTTPOptions struct {
 	IdleTimeout   time.Duration  // without a byte in either direction of a body; 5 min
 	ErrorLog      *log.Logger    // what net/http says of broken connections; nil: nothing
 	AllowPlain    bool           // serve without TLS on addresses other than loopback: a TLS terminator stands before
+
+	// URL is what callers call this proxy by: scheme and authority. Their DPoP proofs must be for it.
+	// Empty: the address that they connect to, and on loopback the name localhost too.
+	URL string
+	// Nonces makes DPoP proofs need a nonce of this process's (RFC 9449, section 9).
+	Nonces bool
 }
 
 // HTTP is the front end for HTTP: http://PROXY/TARGET/REST is sent to the target's upstream with
@@ -37,6 +44,7 @@ type HTTP struct {
 	p      *Proxy
 	o      HTTPOptions
 	out    transports
+	proofs *dpop.Verifier
 	health http.Handler
 
 	mu      sync.Mutex // owns all below
@@ -58,9 +66,17 @@ func NewHTTP(p *Proxy, o HTTPOptions) *HTTP {
 	if o.ErrorLog == nil {
 		o.ErrorLog = log.New(io.Discard, "", 0)
 	}
-	h := &HTTP{p: p, o: o, out: newTransports(o)}
+	h := &HTTP{p: p, o: o, out: newTransports(o), proofs: newProofs(p.cfg.Now, o.Nonces)}
 	h.health = h.healthMux()
 	return h
+}
+
+func newProofs(now func() time.Time, nonces bool) *dpop.Verifier {
+	o := dpop.Options{Now: now}
+	if nonces {
+		o.Nonces = dpop.NewNonces(now, 0)
+	}
+	return dpop.New(o)
 }
 
 // ServeHTTP proxies one request. It panics with http.ErrAbortHandler where the answer had begun and
@@ -92,10 +108,16 @@ func (h *HTTP) healthMux() http.Handler {
 // Serve answers on a listener until Shutdown, and then returns http.ErrServerClosed. Without a TLS
 // configuration it speaks HTTP/1.1 and HTTP/2 with prior knowledge, and refuses a listener that is
 // not on loopback or a Unix socket unless AllowPlain is set: grant tokens would pass in the clear.
+// With one it asks every client for a certificate and verifies none, since it only compares them with
+// what grant tokens are bound to (RFC 8705, section 3).
 func (h *HTTP) Serve(l net.Listener, tlsConfig *tls.Config) error {
 	if tlsConfig == nil && !h.o.AllowPlain && !isLocal(l.Addr()) {
 		return cred.Errorf(cred.Invalid, "proxy.serve",
 			"without TLS the proxy serves on a loopback address alone; configure a certificate", "listener %s is not loopback", l.Addr())
+	}
+	if tlsConfig != nil && tlsConfig.ClientAuth == tls.NoClientCert {
+		tlsConfig = tlsConfig.Clone()
+		tlsConfig.ClientAuth = tls.RequestClientCert
 	}
 	s := h.server(tlsConfig)
 	h.mu.Lock()

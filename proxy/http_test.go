@@ -111,7 +111,7 @@ func TestRefusesTokensForOthers(t *testing.T) {
 		{"another target", "/other/x", r.token(), 401, "wrong_audience"},
 		{"another broker's key", "/api/x", other.token(), 401, "unknown_key"},
 		{"not served", "/elsewhere/x", r.token(), 404, "target_unknown"},
-		{"bound to a key", "/api/x", r.sign(bound), 403, "bound_token"},
+		{"bound to a key", "/api/x", r.sign(bound), 401, "proof_missing"},
 		{"no target", "/", r.token(), 404, "target_unknown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestRefusesTokensForOthers(t *testing.T) {
 	for _, e := range r.log.all() {
 		rules[e.Use.Rule] = true
 	}
-	want := map[string]bool{"wrong_audience": true, "unknown_key": true, "target_unknown": true, "bound_token": true}
+	want := map[string]bool{"wrong_audience": true, "unknown_key": true, "target_unknown": true, "proof_missing": true}
 	if d := cmp.Diff(want, rules); d != "" {
 		t.Errorf("recorded rules (-want +got)\n%s", d)
 	}

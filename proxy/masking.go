@@ -53,9 +53,18 @@ func secretsOf(c cred.Credential) []cred.Secret {
 
 // text masks the session's secrets in a short text.
 func (m masks) text(s string) string {
+	if m.clean(s) {
+		return s
+	}
 	b, counts := m.known.Bytes([]byte(s))
 	if len(counts) == 0 {
 		return s
 	}
 	return string(b)
+}
+
+// clean reports whether a quick look tells that a text has none of the session's secrets.
+func (m masks) clean(s string) bool {
+	var room [maxPathText]byte // most texts fit, and so need no memory
+	return m.known.Clean(append(room[:0], s...))
 }

@@ -15,13 +15,18 @@ import (
 type sessionKey struct {
 	grant                                  cred.GrantID
 	issuer, subject, actor, client, target string
+	bound                                  token.Confirmation // zero: to nothing
 }
 
 func keyOf(c token.Claims, target string) sessionKey {
-	return sessionKey{
+	key := sessionKey{
 		grant: c.Grant.ID, issuer: c.Issuer, subject: c.Subject, actor: actors(c.Actor),
 		client: c.ClientID, target: target,
 	}
+	if c.Confirmation != nil {
+		key.bound = *c.Confirmation
+	}
+	return key
 }
 
 // actors writes a chain of actors as one string that no other chain has.
@@ -36,13 +41,18 @@ func actors(a *token.Actor) string {
 	return b.String()
 }
 
-// Open verifies a grant token for a target and returns the session that spends its credential,
-// which it redeems if no session of the same grant and principal is live. Concurrent calls share
-// one redemption, which goes on when the caller that began it leaves; its failure is remembered
-// for a second.
+// Open is OpenBound for a caller that shows nothing but its token.
+func (p *Proxy) Open(ctx context.Context, tok cred.Secret, target string) (*Session, error) {
+	return p.OpenBound(ctx, tok, target, Bearer)
+}
+
+// OpenBound verifies a grant token for a target, has shown say whether the caller holds the keys
+// that it is bound to, and returns the session that spends its credential. It redeems the token if no
+// session of the same grant, principal and keys is live. Concurrent calls share one redemption, which
+// goes on when the caller that began it leaves; its failure is remembered for a second.
 //
 // The error is a *cred.Error or wraps one; the caller hands it to Refuse, so that it is recorded.
-func (p *Proxy) Open(ctx context.Context, tok cred.Secret, target string) (*Session, error) {
+func (p *Proxy) OpenBound(ctx context.Context, tok cred.Secret, target string, shown Possession) (*Session, error) {
 	if err := p.Ready(); err != nil {
 		return nil, err
 	}
@@ -53,8 +63,8 @@ func (p *Proxy) Open(ctx context.Context, tok cred.Secret, target string) (*Sess
 	if err != nil {
 		return nil, err
 	}
-	if claims.Confirmation != nil {
-		return nil, &openError{claims.Grant.ID, target, errBound}
+	if err := shown(claims.Confirmation); err != nil {
+		return nil, &unprovenError{&openError{claims.Grant.ID, target, err}}
 	}
 	s, err := p.session(ctx, tok, keyOf(claims, target))
 	if err != nil {

@@ -95,11 +95,12 @@ func writeProblem(w http.ResponseWriter, err error, use cred.UseID) int {
 	return p.Status
 }
 
-// challenge adds what RFC 6750, section 3 wants: no error code where no token was sent. The basic
+// challenge adds what RFC 6750, section 3, wants, and RFC 9449 of what concerns proofs: no error code where no token was sent. The basic
 // challenge makes git, curl and package managers send what they have.
 func challenge(h http.Header, err error, p problem) {
 	const realm = `Bearer realm="daypass"`
 	switch {
+	case challengeDPoP(h, err, p.Reason):
 	case errors.Is(err, errNoToken):
 		h["Www-Authenticate"] = []string{realm, `Basic realm="daypass", charset="UTF-8"`}
 	case errors.Is(err, errTwoTokens), errors.Is(err, errBadBasic):

@@ -37,7 +37,7 @@ var (
 		"this proxy holds as many credentials as it may; try again later")
 	errNotServed = refusal(cred.NotFound, "target_unknown", "this proxy serves no such target")
 	errBound     = refusal(cred.Denied, "bound_token",
-		"this grant token is bound to a key, and this proxy can't check that you hold it; ask for a token that is not bound")
+		"this grant token is bound to a key in a way that can't be checked here; ask for a token that is not bound")
 	errMismatch = refusal(cred.Internal, "redemption_mismatch", "")
 )
 
@@ -50,6 +50,12 @@ type openError struct {
 
 func (e *openError) Unwrap() error { return e.error }
 
+// unprovenError is an openError of a caller that did not show that the token is its own: for the
+// record as much of a stranger as one without a token.
+type unprovenError struct{ *openError }
+
+func (e *unprovenError) Unwrap() error { return e.openError }
+
 // Refuse records that an operation was refused before a session was open, and returns the ID under
 // which it stands in the log. Refusals by Begin are recorded by Begin.
 func (p *Proxy) Refuse(op Operation, err error) cred.UseID {
@@ -60,7 +66,8 @@ func (p *Proxy) Refuse(op Operation, err error) cred.UseID {
 	if known {
 		e.Grant, e.Detail = open.grant, map[string]any{"target": open.target}
 	}
-	p.recordRefusal(e, known)
+	_, unproven := errors.AsType[*unprovenError](err)
+	p.recordRefusal(e, known && !unproven)
 	return op.ID
 }
 

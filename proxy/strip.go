@@ -19,21 +19,22 @@ var hopByHop = set("Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authen
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "HTTP2-Settings")
 
 // notForwarded are the request headers that do not reach an upstream, in any spelling:
-//   - credentials, of which the caller has none to give but the grant token, cookies included;
+//   - credentials, of which the caller has none to give but the grant token and the proof that goes
+//     with it, cookies included;
 //   - what tells of the way here, which the caller could forge and which is none of the upstream's business;
 //   - what makes some servers serve another URL than the one that is recorded;
 //   - ranges, which could split a secret over two answers, and the coding of the answer, which is always
 //     identity, since only plain bytes can be masked.
-var notForwarded = set("Authorization", "X-Api-Key", "Proxy-Authorization", "Cookie", "Cookie2",
+var notForwarded = set("Authorization", "X-Api-Key", "Dpop", nonceHeader, "Proxy-Authorization", "Cookie", "Cookie2",
 	"Forwarded", "Via", "X-Real-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Client-Ip", "X-Cluster-Client-Ip",
 	"X-Original-Url", "X-Rewrite-Url", "X-Original-Host", "X-Host",
 	"Range", "If-Range", "Accept-Encoding", "Content-Length", "Host")
 
 // notReturned are the answer's headers that do not reach the caller: cookies, which are credentials
-// of the upstream's own that would work without the proxy, and what would change how the caller
-// treats the proxy's own address.
+// of the upstream's own that would work without the proxy, what would change how the caller treats
+// the proxy's own address, and headers of the proxy's own.
 var notReturned = set("Set-Cookie", "Set-Cookie2", "Alt-Svc", "Strict-Transport-Security", "Public-Key-Pins",
-	"Clear-Site-Data", "Content-Length", useHeader)
+	"Clear-Site-Data", "Content-Length", useHeader, nonceHeader)
 
 // requestHeader returns what of a caller's header reaches the upstream, without the credential.
 func requestHeader(in http.Header, injected string) http.Header {
@@ -109,17 +110,17 @@ func (s *Session) answerHeader(out, in http.Header) {
 	}
 }
 
-// inHeader reports whether a header has any of the session's secrets in it. It looks once at the
-// whole, since almost no header has.
+// inHeader reports whether a header may have any of the session's secrets in it. It looks once, and
+// quickly, at the whole, since almost no header has.
 func (m masks) inHeader(h http.Header) bool {
-	var all []byte
+	var room [1024]byte // enough for most, without memory of its own
+	all := room[:0]
 	for _, values := range h {
 		for _, v := range values {
 			all = append(append(all, v...), '\n')
 		}
 	}
-	_, counts := m.known.Bytes(all)
-	return len(counts) > 0
+	return !m.known.Clean(all)
 }
 
 // each masks every value of a header.

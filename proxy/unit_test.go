@@ -296,8 +296,9 @@ func TestWrappedAddressesReachNoFarther(t *testing.T) {
 		for _, prefix := range []string{"::ffff:0:0", "64:ff9b::", "::"} {
 			b := netip.MustParseAddr(prefix).As16()
 			copy(b[12:], v4[:])
-			if got := reachOf(netip.AddrFrom16(b)); got < bare {
-				t.Errorf("%v: %d, bare %d", netip.AddrFrom16(b), got, bare)
+			wrapped := netip.AddrFrom16(b)
+			if got := reachOf(wrapped); got < bare && wrapped != netip.IPv6Loopback() { // that one wraps nothing
+				t.Errorf("%v: %d, bare %d", wrapped, got, bare)
 			}
 		}
 		b := netip.MustParseAddr("2002::1").As16()

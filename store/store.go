@@ -69,10 +69,15 @@ const (
 	Keys        Table = "keys"        // ID: the key ring's name
 	Policies    Table = "policies"    // ID: the rule set's SHA-256, hex
 	Cursors     Table = "cursors"     // ID: the name of a log that ships its entries here
+	Requests    Table = "requests"    // ID: the grant's; those that wait for somebody's verdict
+	Standing    Table = "standing"    // ID: the standing approval's
+	Locks       Table = "locks"       // ID: the lock's
+	Notices     Table = "notices"     // ID: the notice's; those that are still to be sent
+	Seen        Table = "seen"        // ID: SHA-256 over provider and jti, hex; ID tokens that count once
 )
 
 // Tables are all the tables that a driver keeps.
-var Tables = []Table{Grants, Leases, Idempotency, Keys, Policies, Cursors}
+var Tables = []Table{Grants, Leases, Idempotency, Keys, Policies, Cursors, Requests, Standing, Locks, Notices, Seen}
 
 // Key names a record. An ID is 1 to 256 bytes of printable ASCII.
 type Key struct {

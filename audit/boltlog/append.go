@@ -15,16 +15,14 @@ const fillPercent = 0.95
 // when they are on disk. Errors are those of Update, and Invalid for an event that has no canonical
 // form.
 func (l *Log) Append(ctx context.Context, events ...audit.Event) (first uint64, err error) {
-	err = l.Update(ctx, func(t *Tx) error {
-		first = t.next
-		for _, e := range events {
-			if _, err := t.Append(e); err != nil {
-				return err
-			}
+	c := &call{append: make([]audit.Encoded, len(events))}
+	for i, e := range events {
+		if c.append[i], err = audit.Encode(e); err != nil {
+			return 0, err
 		}
-		return nil
-	})
-	return first, err
+	}
+	err = l.do(ctx, c)
+	return c.first, err
 }
 
 // AppendTx adds events in a write transaction of the caller's own, who commits it. It is for what

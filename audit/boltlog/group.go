@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/daypass-io/daypass/audit"
 )
 
 // maxBatch bounds how many callers share one commit, and so how long the first of them waits.
@@ -21,10 +23,12 @@ type group struct {
 	done chan struct{} // closed when the goroutine has ended
 }
 
-// call is one caller of Update.
+// call is one caller of Update or Append.
 type call struct {
-	fn    func(*Tx) error
-	taken atomic.Bool // by the group's goroutine, to run; or by its caller, to leave
+	fn     func(*Tx) error // nil for an Append, which needs no turn of its caller's
+	append []audit.Encoded
+	first  uint64      // where append begins; owner: as for err
+	taken  atomic.Bool // by the group's goroutine, to run; or by its caller, to leave
 	// turn brings the caller its transaction, and later nil: err is the answer. 1 deep, so that a
 	// caller who panicked keeps nobody.
 	turn chan *Tx
@@ -44,10 +48,15 @@ type call struct {
 // sync itself, where nobody can tell what the disk holds, every later Update is refused until the
 // file has been opened anew.
 func (l *Log) Update(ctx context.Context, fn func(*Tx) error) error {
+	return l.do(ctx, &call{fn: fn})
+}
+
+// do queues a call and waits for its answer.
+func (l *Log) do(ctx context.Context, c *call) error {
 	if ctx.Err() != nil {
 		return errDeadline(ctx)
 	}
-	c := &call{fn: fn, turn: make(chan *Tx, 1)}
+	c.turn = make(chan *Tx, 1)
 	if !l.group.enqueue(c) {
 		return errClosed()
 	}

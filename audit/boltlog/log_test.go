@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 
@@ -463,4 +464,62 @@ func ExampleLog_Append() {
 	// Output:
 	// 0 <nil>
 	// daypass-proxy.example.com/audit 2 <nil>
+}
+
+// An event that is too long only where it comes to stand fails alone, with all of its own Append.
+func TestAppendTooLongForItsPlace(t *testing.T) {
+	l := openLog(t, logPath(t), newSigner(t))
+	long := event(1)
+	bare, err := audit.Canonical(0, long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	long.Peer = strings.Repeat("x", audit.MaxEntry-len(bare)-len(`,"peer":""`))
+	for n := range 8 {
+		mustAppend(t, l, event(n))
+	}
+	if _, err := l.Append(t.Context(), event(8), event(9), long); cred.KindOf(err) != cred.Invalid {
+		t.Errorf("got %v", err)
+	}
+	if first := mustAppend(t, l, event(8)); first != 8 {
+		t.Errorf("what is refused takes place %d", first)
+	}
+	if first := mustAppend(t, l, long); first != 9 {
+		t.Errorf("what fits is at %d", first)
+	}
+	verify(t, l)
+}
+
+// Appends and Updates that share commits each get their own places, in one unbroken log.
+func TestAppendsBesideUpdates(t *testing.T) {
+	l := openLog(t, logPath(t), newSigner(t))
+	const writers, each = 16, 20
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for n := range each {
+				e := event(w*each + n)
+				var at uint64
+				var err error
+				if w%2 == 0 {
+					at, err = l.Append(context.Background(), e)
+				} else {
+					err = l.Update(context.Background(), func(tx *Tx) (err error) { at, err = tx.Append(e); return err })
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				want, err := audit.Canonical(at, e)
+				if got := collect(t, l, at, at+1); err != nil || len(got) != 1 || !bytes.Equal(got[0].Canonical, want) {
+					t.Errorf("at %d stands something else", at)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if size, _ := l.Size(); size != writers*each {
+		t.Errorf("%d entries", size)
+	}
+	verify(t, l)
 }

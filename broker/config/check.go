@@ -8,7 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/policy"
 	"github.com/daypass-io/daypass/internal/glob"
 	"github.com/daypass-io/daypass/internal/strictyaml"
@@ -86,48 +85,6 @@ func (k *checker) files() {
 	k.file("audit.signing_key", &k.Audit.SigningKey)
 	k.Store.Path = k.inFolder(k.Store.Path) // made where it is not there
 }
-
-func (k *checker) providers() {
-	names, issuers := map[string]bool{}, map[string]string{}
-	for i := range k.IdentityProviders {
-		p := &k.IdentityProviders[i]
-		path := strictyaml.Index("identity_providers", i)
-		k.name(path+".name", p.Name, names)
-		k.file(path+".ca_file", &p.CAFile)
-		if len(p.Audiences) == 0 || slices.Contains(p.Audiences, "") {
-			k.refuse(path+".audiences", "must list at least one value, and none that is empty", "")
-		}
-		issuer := k.providerIssuer(path, *p)
-		if first, taken := issuers[issuer]; taken && issuer != "" {
-			k.refuse(path, fmt.Sprintf("has the same issuer as identity provider %q", first), "")
-		}
-		issuers[issuer] = p.Name
-	}
-}
-
-// providerIssuer checks what a provider's tokens must name as their issuer, and returns it.
-func (k *checker) providerIssuer(path string, p IdentityProvider) string {
-	if _, known := identity.Preset(p.Preset); p.Preset != "" && !known {
-		k.refuse(path+".preset", "there is no such preset", strictyaml.DidYouMean(p.Preset, presets))
-		return p.Issuer
-	}
-	issuer := p.provider().Issuer
-	if issuer == "" {
-		k.refuse(path, "must have a preset or an issuer", "")
-		return ""
-	}
-	u, err := url.Parse(issuer)
-	switch {
-	case err != nil || u.Hostname() == "" || u.User != nil || strings.ContainsAny(issuer, "?#"):
-		k.refuse(path+".issuer", "must be a URL with a host, and no user information, query or fragment", "")
-	case u.Scheme != "https" && !(u.Scheme == "http" && p.AllowPlain && isLoopback(u.Hostname())):
-		k.refuse(path+".issuer", "must be https; http needs allow_plain and a loopback address", "")
-	}
-	return issuer
-}
-
-// presets are the names that identity.Preset knows, for hints.
-var presets = []string{"github-actions", "gitlab"}
 
 func (k *checker) issuers() {
 	names := map[string]bool{}

@@ -3,9 +3,7 @@ package config
 import (
 	"time"
 
-	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/policy"
-	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/glob"
 	"github.com/daypass-io/daypass/internal/strictyaml"
 )
@@ -20,6 +18,8 @@ type Config struct {
 	Audit Audit `yaml:"audit"`
 	// How grant tokens are signed.
 	Tokens Tokens `yaml:"tokens"`
+	// What holds for the ID tokens of all identity providers.
+	Identity Identity `yaml:"identity"`
 	// Whose ID tokens count.
 	IdentityProviders []IdentityProvider `yaml:"identity_providers"`
 	// Where credentials come from.
@@ -28,6 +28,8 @@ type Config struct {
 	Issuing Issuing `yaml:"issuing"`
 	// Which companion proxies may redeem grants.
 	Proxies []Proxy `yaml:"proxies"`
+	// Who is told of what waits and of what happened.
+	Notices Notices `yaml:"notices"`
 
 	policy.Source
 
@@ -83,35 +85,6 @@ type Audit struct {
 type Tokens struct {
 	// The signature algorithm (RFC 7518 and RFC 8037).
 	Algorithm string `yaml:"algorithm" default:"ES256" enum:"ES256,EdDSA"`
-}
-
-// IdentityProvider is an OIDC issuer whose ID tokens the broker accepts. It has a preset or an
-// issuer; what is set beside a preset takes the preset's place.
-type IdentityProvider struct {
-	// The name that rules use, as `principal.provider`.
-	Name string `yaml:"name,required"`
-	// What daypass knows of a well-known issuer: `github-actions` or `gitlab`.
-	Preset string `yaml:"preset"`
-	// The issuer's URL, exactly as it stands in its tokens.
-	Issuer string `yaml:"issuer"`
-	// The audiences that mean this broker.
-	Audiences []string `yaml:"audiences,required"`
-	// The signature algorithms to accept. The default is every asymmetric one.
-	Algorithms []string `yaml:"algorithms" enum:"RS256,RS384,RS512,PS256,PS384,PS512,ES256,ES384,ES512,EdDSA"`
-	// The greatest age of a token, whatever its own end is. The default is 10m for workloads and 1h
-	// for people.
-	MaxAge time.Duration `yaml:"max_age"`
-	// What its callers are: `workload` or `person`. The default is `person`.
-	Kind string `yaml:"kind" enum:"workload,person"`
-	// The claim that lists the caller's groups.
-	GroupsClaim string `yaml:"groups_claim"`
-	// The claim to show to people as the caller's name.
-	NameClaim string `yaml:"name_claim"`
-	// A PEM file with the CA of the issuer's certificate, relative to the folder of the configuration
-	// file. The default is the system's CAs.
-	CAFile string `yaml:"ca_file"`
-	// Permit an issuer with http on a loopback address, for development.
-	AllowPlain bool `yaml:"allow_plain"`
 }
 
 // Issuing says how issuers are called.
@@ -176,37 +149,6 @@ func (i *Issuer) DecodeNode(n *strictyaml.Node) strictyaml.Problems {
 	}
 	i.Driver, i.Section = drivers[0], n.Get(drivers[0])
 	return problems
-}
-
-// Providers returns the identity providers as the broker verifies with them, presets applied.
-func (c *Config) Providers() []identity.Provider {
-	all := make([]identity.Provider, len(c.IdentityProviders))
-	for i, p := range c.IdentityProviders {
-		all[i] = p.provider()
-	}
-	return all
-}
-
-func (p IdentityProvider) provider() identity.Provider {
-	out, _ := identity.Preset(p.Preset)
-	out.Name, out.Audiences = p.Name, p.Audiences
-	out.CAFile, out.AllowPlain = p.CAFile, p.AllowPlain
-	setUnlessZero(&out.Issuer, p.Issuer)
-	setUnlessZero(&out.MaxAge, p.MaxAge)
-	setUnlessZero(&out.Kind, cred.PrincipalKind(p.Kind))
-	setUnlessZero(&out.GroupsClaim, p.GroupsClaim)
-	setUnlessZero(&out.NameClaim, p.NameClaim)
-	if len(p.Algorithms) > 0 {
-		out.Algorithms = p.Algorithms
-	}
-	return out
-}
-
-func setUnlessZero[T comparable](into *T, v T) {
-	var zero T
-	if v != zero {
-		*into = v
-	}
 }
 
 // Proxy returns a proxy by its name.

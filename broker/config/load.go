@@ -18,6 +18,8 @@ type Options struct {
 	// WithoutFiles leaves out the check that the files which the configuration names exist: for
 	// commands that run elsewhere than the broker.
 	WithoutFiles bool
+	// Schedules reads on-call schedules all the same: they are a part of the rules.
+	Schedules bool
 	// More finds what only the program can, such as problems of issuers' own sections. It is called
 	// with what could be read, also where there are problems already; Policy is then nil.
 	More func(*Config) strictyaml.Problems
@@ -46,10 +48,12 @@ func load(root *strictyaml.Node, problems strictyaml.Problems, o Options) (*Conf
 	k.server()
 	k.audit()
 	k.files()
+	k.identity()
 	k.providers()
 	k.issuers()
 	k.issuing()
 	k.proxies()
+	k.notices()
 	k.targets()
 	k.policy()
 	if o.More != nil {
@@ -101,14 +105,4 @@ func (k *checker) file(path string, name *string) {
 	if info, err := os.Stat(*name); !k.o.WithoutFiles && (err != nil || !info.Mode().IsRegular()) {
 		k.refuse(path, fmt.Sprintf("there is no file %s", *name), "paths are relative to the folder of this file")
 	}
-}
-
-func (k *checker) policy() {
-	k.Source.At = k.root
-	k.Source.Providers = make([]string, 0, len(k.IdentityProviders))
-	for _, p := range k.IdentityProviders {
-		k.Source.Providers = append(k.Source.Providers, p.Name)
-	}
-	set, problems := policy.Compile(k.Source)
-	k.Policy, k.problems = set, append(k.problems, problems...)
 }

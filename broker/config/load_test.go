@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/policy"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/strictyaml"
@@ -72,16 +71,7 @@ func TestFull(t *testing.T) {
 	if c.Tokens.Algorithm != "EdDSA" || c.Issuing.Timeout != 40*time.Second {
 		t.Errorf("tokens %+v, issuing %+v", c.Tokens, c.Issuing)
 	}
-	github, _ := identity.Preset("github-actions")
-	github.Audiences = []string{"https://daypass.example.com"}
-	wantProviders := []identity.Provider{github, {
-		Name: "okta", Issuer: "https://example.okta.com", Audiences: []string{"daypass", "daypass-cli"},
-		Algorithms: []string{"RS256", "ES256"}, MaxAge: 30 * time.Minute, Kind: cred.KindPerson,
-		GroupsClaim: "groups", NameClaim: "email", CAFile: "testdata/files/ca.pem",
-	}, {
-		Name: "local", Issuer: "http://127.0.0.1:9000", Audiences: []string{"daypass"}, Kind: cred.KindWorkload, AllowPlain: true,
-	}}
-	if diff := cmp.Diff(wantProviders, c.Providers()); diff != "" {
+	if diff := cmp.Diff(wantFullProviders(), c.Providers()); diff != "" {
 		t.Errorf("providers (-want +got):\n%s", diff)
 	}
 	checkFullPolicy(t, c)
@@ -96,7 +86,8 @@ func checkFullPolicy(t *testing.T, c *Config) {
 			Upstream: "https://api.example.com/v1", AllowPrivate: true,
 			Inject: cred.Injection{Kind: cred.InjectHeader, Name: "X-Api-Key", Prefix: "Key ", Field: "token"},
 		},
-		Mask: cred.MaskSettings{Detectors: []string{"secrets", "pii"}},
+		Mask:  cred.MaskSettings{Detectors: []string{"secrets", "pii"}},
+		Quota: cred.Quota{PerPrincipal: cred.Rate{N: 30, Per: time.Hour}, Total: cred.Rate{N: 600, Per: time.Hour}},
 	}, {
 		Name: "orders-db", Labels: map[string]string{"tier": "production"}, Deliver: cred.DeliverDirect,
 		Credential: cred.CredentialSource{
@@ -128,8 +119,8 @@ func checkFullIssuers(t *testing.T, c *Config) {
 		Auth    *strictyaml.Node `yaml:"auth"`
 	}
 	problems := c.Issuers[0].Decode(&vault)
-	want := "testdata/full.yaml:38:12: issuers[0].vault.token: is missing"
-	if problems.Error() != want || vault.Address != "https://vault.example.com:8200" || vault.Auth.Get("jwt").Get("role").Text() != "daypass" {
+	want := ":12: issuers[0].vault.token: is missing"
+	if !strings.HasSuffix(problems.Error(), want) || vault.Address != "https://vault.example.com:8200" || vault.Auth.Get("jwt").Get("role").Text() != "daypass" {
 		t.Errorf("decoded %+v with problems %q, want %q", vault, problems, want)
 	}
 	edge, ok := c.Proxy("edge-2")

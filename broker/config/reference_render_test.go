@@ -8,7 +8,7 @@ import (
 
 const referenceHead = `# daypass.yaml
 
-<!-- Made of the comments in broker/config/config.go and broker/policy/source.go:
+<!-- Made of the comments in broker/config/{config,notices,providers}.go and broker/policy/source.go:
      go test ./broker/config -run Reference -update -->
 
 The broker's configuration, in one file. Keys that are not listed here are errors, and so are values
@@ -19,7 +19,7 @@ A secret never stands in the file. A key that takes one takes a reference: ` + "
 folder of the file, or ` + "`env:NAME`" + `.
 
 Expressions are [CEL](https://cel.dev). They see ` + "`principal`" + ` (provider, issuer, subject, name, kind, groups,
-claims, actor), and those of rules also ` + "`request`" + ` (target, scopes, params, ttl, reason), ` + "`target`" + ` (name, labels,
+claims, actor), and those of rules also ` + "`request`" + ` (target, scopes, params, ttl, reason, binding), ` + "`target`" + ` (name, labels,
 deliver) and ` + "`now`" + `. ` + "`x.matches(\"p\")`" + ` takes a literal RE2 pattern that must match all of x. An expression
 that fails, for example because a claim is absent, is not true.
 

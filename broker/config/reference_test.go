@@ -48,7 +48,7 @@ type key struct{ name, kind, preset, enum, text string }
 func reference(t *testing.T) []section {
 	t.Helper()
 	structs := map[string]*ast.TypeSpec{}
-	for _, file := range []string{"config.go", "../policy/source.go"} {
+	for _, file := range []string{"config.go", "providers.go", "notices.go", "../policy/source.go"} {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -136,6 +136,8 @@ func structName(e ast.Expr) string {
 		return structName(e.X)
 	case *ast.ArrayType:
 		return structName(e.Elt)
+	case *ast.MapType:
+		return structName(e.Value)
 	case *ast.SelectorExpr:
 		return e.Sel.Name
 	}
@@ -158,6 +160,8 @@ func kindOf(e ast.Expr) string {
 			return "string"
 		case "bool":
 			return "true or false"
+		case "int":
+			return "whole number"
 		}
 		return "[" + e.Name + "](#" + strings.ToLower(e.Name) + ")"
 	}

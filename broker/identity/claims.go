@@ -2,7 +2,6 @@ package identity
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,22 +17,20 @@ const (
 	maxIssuerBytes  = 1024
 )
 
-// maxNumericDate is the end of the year 9999, the last that RFC 3339 can write.
-const maxNumericDate = 253402300799
-
 // checkClaims holds the claims against the provider's settings, in the order in which a caller can
-// best mend them.
-func (p *Provider) checkClaims(claims map[string]any, now time.Time) error {
+// best mend them, and returns the times in them.
+func (p *Provider) checkClaims(claims map[string]any, now time.Time) (lifetime, error) {
 	if err := p.checkAudience(claims); err != nil {
-		return err
+		return lifetime{}, err
 	}
-	if err := p.checkTimes(claims, now); err != nil {
-		return err
+	life, err := p.checkTimes(claims, now)
+	if err != nil {
+		return lifetime{}, err
 	}
-	if _, err := requiredString(claims, "sub", maxSubjectBytes); err != nil {
-		return err
+	if err := p.checkSubject(claims); err != nil {
+		return lifetime{}, err
 	}
-	return p.checkRefused(claims)
+	return life, p.checkRefused(claims)
 }
 
 func (p *Provider) checkAudience(claims map[string]any) error {
@@ -84,60 +81,6 @@ func (p *Provider) wantedAudience() string {
 		quoted[i] = strconv.Quote(aud)
 	}
 	return strings.Join(quoted, " or ")
-}
-
-// checkTimes checks exp, nbf and iat. OpenID Connect Core section 2 requires exp and iat.
-func (p *Provider) checkTimes(claims map[string]any, now time.Time) error {
-	exp, err := requiredTime(claims, "exp")
-	if err != nil {
-		return err
-	}
-	iat, err := requiredTime(claims, "iat")
-	if err != nil {
-		return err
-	}
-	if !now.Before(exp.Add(p.Skew)) {
-		return refuse("TOKEN_EXPIRED", "exp", "the ID token expired at %s and it is %s now; request a new one", instant(exp), instant(now))
-	}
-	if iat.After(now.Add(p.Skew)) {
-		return tooEarly("iat", "was issued", iat, now)
-	}
-	if now.Sub(iat) > p.MaxAge+p.Skew {
-		return refuse("TOKEN_TOO_OLD", "iat", "the ID token was issued at %s and it is %s now; provider %q accepts tokens for %s after that, whatever their exp says; request a new one",
-			instant(iat), instant(now), p.Name, p.MaxAge)
-	}
-	if !exp.After(iat) {
-		return malformed("exp", "later than iat")
-	}
-	if _, present := claims["nbf"]; !present {
-		return nil
-	}
-	nbf, err := requiredTime(claims, "nbf")
-	if err != nil {
-		return err
-	}
-	if nbf.After(now.Add(p.Skew)) {
-		return tooEarly("nbf", "is valid only", nbf, now)
-	}
-	return nil
-}
-
-func tooEarly(claim, what string, at, now time.Time) error {
-	return refuse("TOKEN_NOT_YET_VALID", claim, "the ID token %s from %s, and it is %s now; check the clocks of the issuer and the broker", what, instant(at), instant(now))
-}
-
-// requiredTime reads a NumericDate. RFC 7519 section 2 permits fractions of a second; no issuer
-// sends them, and refusing them leaves no question of rounding.
-func requiredTime(claims map[string]any, name string) (time.Time, error) {
-	value, present := claims[name]
-	if !present {
-		return time.Time{}, missing(name)
-	}
-	seconds, ok := value.(float64)
-	if !ok || seconds != math.Trunc(seconds) || seconds < 0 || seconds > maxNumericDate {
-		return time.Time{}, malformed(name, "a whole number of seconds since 1970")
-	}
-	return time.Unix(int64(seconds), 0), nil
 }
 
 // requiredString reads a claim that must be a string of 1 to most bytes without control
@@ -192,6 +135,29 @@ func (p *Provider) checkRefused(claims map[string]any) error {
 		}
 	}
 	return nil
+}
+
+// cautions returns the claims whose value makes the identity doubtful. A rule names one value for a
+// claim, so a claim with several at once is refused.
+func (p *Provider) cautions(claims map[string]any) (map[string]string, error) {
+	var found map[string]string
+	for claim, doubtful := range p.CautionClaims {
+		value, present := claims[claim]
+		if !present {
+			continue
+		}
+		text, ok := scalarText(value)
+		if !ok {
+			return nil, malformed(claim, "a plain value")
+		}
+		if slices.Contains(doubtful, text) {
+			if found == nil {
+				found = map[string]string{}
+			}
+			found[claim] = text
+		}
+	}
+	return found, nil
 }
 
 // scalarText returns a JSON value as configuration spells it.

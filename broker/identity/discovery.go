@@ -31,6 +31,7 @@ type discovery struct {
 	plain  bool
 	client *http.Client
 	now    func() time.Time
+	uses   []string // the JWKs' use to accept
 
 	mu      sync.Mutex    // guards all below
 	set     *jwks.Set     // nil until discovered
@@ -42,13 +43,26 @@ type discovery struct {
 	failure error         // of the last fetch, nil after success
 }
 
-func newDiscovery(p Provider, client *http.Client, now func() time.Time) *discovery {
-	return &discovery{issuer: p.Issuer, plain: p.AllowPlain, client: client, now: now}
+// keySource has the keys of one issuer. Its error is a *cred.Error of Kind Unauthenticated where the
+// issuer has no such key; all others mean that nothing is known about the token.
+type keySource interface {
+	Key(ctx context.Context, kid, alg string) (crypto.PublicKey, error)
 }
 
-// key returns the key that a token's header names. An error that is not of Kind Unauthenticated
-// means that nothing is known about the token.
-func (d *discovery) key(ctx context.Context, kid, alg string) (crypto.PublicKey, error) {
+// newKeySource returns the keys at the provider's JWKSURL, or those that discovery leads to.
+func newKeySource(p Provider, client *http.Client, now func() time.Time) keySource {
+	uses := []string{"sig"}
+	if p.TrustDomain != "" {
+		uses = append(uses, "jwt-svid") // what a bundle has them marked with (JWT-SVID, section 6.1)
+	}
+	if p.JWKSURL != "" {
+		return jwks.New(p.JWKSURL, jwks.Options{Client: client, Timeout: fetchTimeout, Now: now, Uses: uses})
+	}
+	return &discovery{issuer: p.Issuer, plain: p.AllowPlain, client: client, now: now, uses: uses}
+}
+
+// Key implements keySource.
+func (d *discovery) Key(ctx context.Context, kid, alg string) (crypto.PublicKey, error) {
 	set, err := d.keySet(ctx)
 	if err != nil {
 		return nil, err
@@ -117,7 +131,7 @@ func (d *discovery) fetch(ctx context.Context) {
 	d.failure, d.delay, d.retryAt, d.at = nil, 0, time.Time{}, d.now()
 	if uri != d.jwksURI {
 		d.jwksURI = uri
-		d.set = jwks.New(uri, jwks.Options{Client: d.client, Timeout: fetchTimeout, Now: d.now})
+		d.set = jwks.New(uri, jwks.Options{Client: d.client, Timeout: fetchTimeout, Now: d.now, Uses: d.uses})
 	}
 }
 
@@ -136,8 +150,8 @@ func (d *discovery) discover(ctx context.Context) (string, error) {
 	if err := provider.Claims(&document); err != nil {
 		return "", err
 	}
-	if err := checkURL(document.JWKSURI, d.plain); err != nil {
-		return "", fmt.Errorf("the discovery document's jwks_uri %w", err)
+	if message := urlProblem(document.JWKSURI, d.plain); message != "" {
+		return "", fmt.Errorf("the discovery document's jwks_uri %q %s", document.JWKSURI, message)
 	}
 	return document.JWKSURI, nil
 }

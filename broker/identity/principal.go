@@ -13,17 +13,23 @@ func (p *Provider) principal(claims map[string]any) (cred.Principal, error) {
 	if err != nil {
 		return cred.Principal{}, err
 	}
+	cautions, err := p.cautions(claims)
+	if err != nil {
+		return cred.Principal{}, err
+	}
 	subject := claims["sub"].(string) // checkClaims required it
 	return cred.Principal{
-		Provider: p.Name, Issuer: p.Issuer, Subject: subject, Kind: p.Kind,
+		Provider: p.Name, Issuer: p.PrincipalIssuer(), Subject: subject, Kind: p.Kind,
 		Name: p.displayName(claims, subject), Groups: groups, Claims: claims,
+		Cautions: cautions,
 	}, nil
 }
 
 // groups reads the groups claim. Nil means unknown; an empty list means that the issuer says there
 // are none. Entra ID replaces a list that is too long by a reference in _claim_names (a distributed
 // claim, OpenID Connect Core section 5.6.2); that makes groups unknown, and the reference is never
-// followed, because it is an address out of a token.
+// followed, because it is an address out of a token. A list that may have been cut off makes groups
+// unknown too.
 func (p *Provider) groups(claims map[string]any) ([]string, error) {
 	value := claims[p.GroupsClaim]
 	if p.GroupsClaim == "" || value == nil || elsewhere(claims, p.GroupsClaim) {
@@ -32,6 +38,9 @@ func (p *Provider) groups(claims map[string]any) ([]string, error) {
 	list, ok := value.([]any)
 	if !ok {
 		return nil, malformed(p.GroupsClaim, "a list of strings, as this provider's groups are read from it")
+	}
+	if p.GroupsLimit > 0 && len(list) >= p.GroupsLimit {
+		return nil, nil
 	}
 	groups := make([]string, len(list))
 	for i, one := range list {

@@ -28,9 +28,14 @@ func TestNewNamesEveryProblem(t *testing.T) {
 		"issuer with a query":  {func(p *identity.Provider) { p.Issuer += "/?a=b" }, "query"},
 		"issuer with user":     {func(p *identity.Provider) { p.Issuer = "https://a@issuer.example.com" }, "user information"},
 		"issuer without host":  {func(p *identity.Provider) { p.Issuer = "https:///x" }, "host"},
-		"issuer is no URL":     {func(p *identity.Provider) { p.Issuer = "https://%zz" }, "not a URL"},
+		"issuer is no URL":     {func(p *identity.Provider) { p.Issuer = "https://%zz" }, "issuer must be a URL"},
 		"no audience":          {func(p *identity.Provider) { p.Audiences = nil }, "audiences"},
 		"empty audience":       {func(p *identity.Provider) { p.Audiences = []string{audience, ""} }, "audiences"},
+		"the issuer's own":     {func(p *identity.Provider) { p.Audiences = []string{audience, p.Issuer} }, "issuer's own API"},
+		"somebody else's":      {func(p *identity.Provider) { p.RefuseAudiences = []string{"https://daypass.*"} }, "issuer's own API"},
+		"plain keys":           {func(p *identity.Provider) { p.JWKSURL = "http://keys.example.com" }, "jwks_url must be https"},
+		"trust domain":         {func(p *identity.Provider) { p.TrustDomain = "Example.org" }, "trust_domain must be"},
+		"no keys":              {func(p *identity.Provider) { p.TrustDomain, p.Issuer = "example.org", "" }, "a jwks_url"},
 		"HMAC":                 {func(p *identity.Provider) { p.Algorithms = []string{"RS256", "HS256"} }, `"HS256"`},
 		"none":                 {func(p *identity.Provider) { p.Algorithms = []string{"none"} }, `"none"`},
 		"kind":                 {func(p *identity.Provider) { p.Kind = cred.KindProxy }, `"proxy"`},
@@ -62,22 +67,6 @@ func TestNewNamesEveryProblem(t *testing.T) {
 	}
 	if _, err := identity.New([]identity.Provider{good}, time.Now); err != nil {
 		t.Errorf("the good provider: %v", err)
-	}
-}
-
-func TestPresets(t *testing.T) {
-	for _, name := range []string{"github-actions", "gitlab"} {
-		p, ok := identity.Preset(name)
-		if !ok || p.Name != name || p.Kind != cred.KindWorkload {
-			t.Errorf("preset %q: %+v, %v", name, p, ok)
-		}
-		p.Audiences = []string{audience}
-		if _, err := identity.New([]identity.Provider{p}, time.Now); err != nil {
-			t.Errorf("preset %q is not complete with audiences: %v", name, err)
-		}
-	}
-	if p, ok := identity.Preset("unheard-of"); ok {
-		t.Errorf("an unknown preset is %+v", p)
 	}
 }
 

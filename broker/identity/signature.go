@@ -18,7 +18,7 @@ var asymmetric = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", 
 // keys that are weak, or not meant for the algorithm.
 func (s *source) checkSignature(ctx context.Context, token jws.Parsed) error {
 	h := token.Header
-	key, err := s.keys.key(ctx, h.Kid, h.Alg)
+	key, err := s.keys.Key(ctx, h.Kid, h.Alg)
 	if cred.KindOf(err) == cred.Unauthenticated {
 		return s.forged(err, "no key that issuer %q publishes fits its kid %s and alg %s", s.Issuer, shown(h.Kid), shown(h.Alg))
 	}

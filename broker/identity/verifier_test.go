@@ -87,13 +87,13 @@ func TestForgedTokensAreRefused(t *testing.T) {
 		}
 		names[f.Name] = true
 		t.Run(f.Name, func(t *testing.T) {
-			who, err := v.Verify(t.Context(), f.Token)
+			got, err := v.Verify(t.Context(), f.Token)
 			if err == nil {
-				t.Fatalf("accepted as %+v", who)
+				t.Fatalf("accepted as %+v", got)
 			}
 			refused(t, err, f.Token, f.Kind, f.Reasons...)
-			if !cmp.Equal(who, cred.Principal{}) {
-				t.Errorf("the refusal comes with the principal %+v", who)
+			if !cmp.Equal(got, identity.Verified{}) {
+				t.Errorf("the refusal comes with %+v", got)
 			}
 		})
 	}
@@ -110,11 +110,11 @@ func TestSiblingsPass(t *testing.T) {
 	i := unserved(t)
 	v := newVerifier(t, atNoon, provider(i))
 	for _, g := range i.Siblings(audience) {
-		who, err := v.Verify(t.Context(), g.Token)
+		got, err := v.Verify(t.Context(), g.Token)
 		if err != nil {
 			t.Errorf("%s: %v", g.Name, err)
-		} else if who.Issuer != i.URL() || who.Provider != "example" || who.Subject == "" || who.Subject != who.Claims["sub"] {
-			t.Errorf("%s: wrong principal %+v", g.Name, who)
+		} else if got.Principal.Issuer != i.URL() || got.Principal.Provider != "example" || got.Principal.Subject == "" || got.Principal.Subject != got.Principal.Claims["sub"] {
+			t.Errorf("%s: wrong principal %+v", g.Name, got)
 		}
 	}
 }
@@ -134,7 +134,7 @@ func TestPrincipalOfGitHubJob(t *testing.T) {
 		{identitytest.GitHubJob{Environment: "eu:prod", Life: 6 * time.Hour}, "repo:example-org/example-repo:environment:eu%3Aprod"},
 	} {
 		claims := i.GitHubClaims(audience, job.job)
-		who, err := v.Verify(t.Context(), i.Sign(claims))
+		got, err := v.Verify(t.Context(), i.Sign(claims))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestPrincipalOfGitHubJob(t *testing.T) {
 			}
 		}
 		want := cred.Principal{Provider: "github-actions", Issuer: i.URL(), Subject: job.sub, Name: job.sub, Kind: cred.KindWorkload, Claims: claims}
-		if diff := cmp.Diff(want, who); diff != "" {
+		if diff := cmp.Diff(want, got.Principal); diff != "" {
 			t.Errorf("principal (-want +got):\n%s", diff)
 		}
 	}
@@ -200,8 +200,8 @@ func TestTwoIssuersDoNotVouchForEachOther(t *testing.T) {
 	q.Name = "second"
 	v := newVerifier(t, atNoon, p, q)
 	claims := second.PersonClaims(audience, "a")
-	if who, err := v.Verify(t.Context(), second.Sign(claims)); err != nil || who.Provider != "second" {
-		t.Fatalf("the second issuer's token: %+v, %v", who, err)
+	if got, err := v.Verify(t.Context(), second.Sign(claims)); err != nil || got.Principal.Provider != "second" {
+		t.Fatalf("the second issuer's token: %+v, %v", got, err)
 	}
 	claims["iss"] = one.URL()
 	for _, signer := range []*identitytest.Issuer{second, other} {

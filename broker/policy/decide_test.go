@@ -47,6 +47,10 @@ rules:
     who: principal.provider == "okta" && principal.actor.kind == "agent"
     may: [ { target: secret-project } ]
     ttl: 1h
+  - name: agents-alone
+    who: principal.provider == "robots" && principal.kind == "agent"
+    may: [ { target: secret-project } ]
+    ttl: 2h
 `
 
 func compiled(t testing.TB, text string) *Set {
@@ -63,7 +67,7 @@ func job(claims map[string]any) cred.Principal {
 }
 
 func person(groups ...string) cred.Principal {
-	return cred.Principal{Provider: "okta", Issuer: "https://idp.example.com", Subject: "u1", Kind: cred.KindPerson, Groups: groups}
+	return cred.Principal{Provider: "okta", Issuer: "https://idp.example.com", Subject: "u1", Kind: cred.KindPerson, Groups: append([]string{}, groups...)}
 }
 
 func TestDecide(t *testing.T) {
@@ -71,7 +75,9 @@ func TestDecide(t *testing.T) {
 	onMain := map[string]any{"repository_id": "4711", "ref": "refs/heads/main"}
 	night := noon.Add(-10 * time.Hour)
 	agent := person()
-	agent.Actor = &cred.Principal{Kind: cred.KindAgent}
+	agent.Actor = &cred.Principal{Provider: "robots", Kind: cred.KindAgent}
+	stranger := person()
+	stranger.Actor = &cred.Principal{Provider: "others", Kind: cred.KindAgent}
 	for _, c := range []struct {
 		name string
 		who  cred.Principal
@@ -96,6 +102,8 @@ func TestDecide(t *testing.T) {
 		{"two parts of one rule", person("senior-engineers"), cred.Request{Target: "copilot", Scopes: []string{"production", "test"}}, noon, "seniors", 8 * time.Hour},
 		{"no groups", person(), cred.Request{Target: "copilot"}, noon, "", 0},
 		{"an actor", agent, cred.Request{Target: "secret-project"}, noon, "agents", time.Hour},
+		{"an actor that may not", stranger, cred.Request{Target: "secret-project"}, noon, "", 0},
+		{"an agent alone", *agent.Actor, cred.Request{Target: "secret-project"}, noon, "agents-alone", 2 * time.Hour},
 		{"no actor", person(), cred.Request{Target: "secret-project"}, noon, "", 0},
 		{"a target without scopes", agent, cred.Request{Target: "secret-project", Scopes: []string{"read"}}, noon, "", 0},
 		{"no such target", job(onMain), cred.Request{Target: "nothing"}, noon, "", 0},
@@ -165,7 +173,7 @@ func TestExplained(t *testing.T) {
 			cred.Request{Target: "copilot", Scopes: []string{"test", "admin"}},
 			told{
 				"seniors", ReasonScopeNotAllowed, `scope "admin" is not allowed (the rule allows "production", "test")`,
-				`rule "seniors" does not allow target "copilot": scope "admin" is not allowed (the rule allows "production", "test")`,
+				`rule "seniors" does not allow target "copilot": scope "admin" is not allowed (the rule allows "production", "test"); ask with --scope production or --scope test`,
 			},
 			Finding{"seniors", ReasonScopeNotAllowed, `scope "admin" is not allowed (the rule allows "production", "test")`},
 		},
@@ -263,6 +271,7 @@ func TestValuesShown(t *testing.T) {
 		{`principal.claims.x.y.z == "y"`, map[string]any{"y": map[string]any{}}, "(claim x.y.z is absent)"},
 		{`!(principal.claims.x == "z" || request.target == "t")`, "z", `(principal.claims.x was "z", request.target was "t")`},
 		{`has(principal.claims.y)`, "z", "(was false)"},
+		{`[principal].all(p, p.name == "")`, "z", "(can't be evaluated: only its fields have a value)"},
 		{`has(principal.actor)`, "z", "(was false)"},
 		{`timestamp(principal.claims.x) < now`, "z", ""},
 		{`duration(principal.claims.x) < request.ttl`, "5s", `(principal.claims.x was "5s", request.ttl was 0s)`},

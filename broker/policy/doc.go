@@ -1,17 +1,21 @@
 // Package policy decides who may have what. It is pure: no clock, no network, no files. The broker,
 // and the command line's explain and replay, call the same function on the same text.
 //
-// A Set is compiled from targets, roles and rules. A rule names who (an expression in CEL over
-// principal, request, target and now), what they may have (targets and scopes), and for how long.
-// Nothing is allowed unless a rule allows it. Of the rules that match, the first in file order
-// decides: it names the grant and sets its lifetime. A rule matches where its target is the one that
-// is asked for, every condition of who and when is true, and every scope that is asked for is among
-// its own; scopes of several rules are never added up.
+// A Set is compiled from targets, groups, schedules, roles, deny rules and rules. A rule names who (an
+// expression in CEL over principal, request, target and now), what they may have (targets, scopes and
+// parameters), and on what terms: for how long, in which time windows, bound to a key, with whose
+// approval. Nothing is allowed unless a rule allows it, and nothing that a deny rule refuses. Of the
+// rules that match, the first in file order decides; scopes and parameters of several rules are never
+// added up. What an agent may have that acts for somebody is what both may have.
 //
 // Expressions are evaluated one conjunct (the parts between the outermost &&) at a time. A conjunct
 // that is false, that fails to evaluate, or that costs too much makes the rule not match, and the
-// explanation says which one and what it saw. A claim that the token lacks is such a failure:
-// "claim ref is absent". Test for optional claims with has(principal.claims.ref).
+// explanation says which one and what it saw; for a deny rule, one that fails counts as true. A claim
+// that the token lacks is such a failure: "claim ref is absent". Test for optional claims with
+// has(principal.claims.ref). Groups that are unknown are a failure too, for whatever needs them.
+//
+// Conjuncts that compare one text of the principal with literals need no CEL (see simple.go). Rules are
+// indexed by them, so that a decision does not take longer where there are more rules.
 //
 // In these expressions x.matches("p") takes a literal RE2 pattern, and is true where the pattern
 // matches all of x; see package fullmatch.

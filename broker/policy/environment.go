@@ -10,6 +10,7 @@ import (
 	"cel.dev/cel-go/common/types/ref"
 	"cel.dev/cel-go/parser"
 
+	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/fullmatch"
 )
 
@@ -29,7 +30,7 @@ func newEnvironments() (environments, error) {
 		return environments{}, fmt.Errorf("policy: CEL's types: %w", err)
 	}
 	role, err := cel.NewEnv(
-		cel.CustomTypeAdapter(registry),
+		cel.CustomTypeAdapter(adapter{registry}),
 		cel.CustomTypeProvider(provider{registry}),
 		cel.Variable("principal", principalType),
 		cel.Macros(
@@ -80,6 +81,19 @@ func literalString(e ast.Expr) (string, bool) {
 	}
 	s, ok := e.AsLiteral().(types.String)
 	return string(s), ok
+}
+
+// adapter keeps our own types from being values: they have fields and nothing else. What would make
+// one a value fails with the same words always.
+type adapter struct{ types.Adapter }
+
+// NativeToValue implements types.Adapter.
+func (a adapter) NativeToValue(v any) ref.Val {
+	switch v.(type) {
+	case *caller, *cred.Request, *cred.Target:
+		return types.NewErr("only its fields have a value")
+	}
+	return a.Adapter.NativeToValue(v)
 }
 
 // provider adds our own types to CEL's. Their fields are read by Go functions from our nouns, so

@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,8 +18,8 @@ import (
 type verdict struct {
 	offer
 	failed  []failure
-	missing []string // scopes
-	visible bool     // the caller may know of the rule
+	lacks   []lack // where nothing failed
+	visible bool   // the caller may know of the rule
 }
 
 // failure is a conjunct that does not hold.
@@ -26,76 +28,76 @@ type failure struct {
 	err error // why it could not be evaluated; nil where it is false
 }
 
-// judge holds a request against every rule for its target.
-func (s *Set) judge(in *input) []verdict {
-	offers := s.byTarget[in.want.Target]
-	all := make([]verdict, len(offers))
-	for i, o := range offers {
-		all[i] = o.judge(in)
-	}
-	return all
+// unknownGroups reports whether the conjunct can't be told because groups are unknown.
+func (f failure) unknownGroups() bool {
+	return errors.Is(f.err, errGroupsUnknown)
 }
 
-func (o offer) judge(in *input) verdict {
-	who := o.who.failures(in)
-	v := verdict{offer: o, failed: append(who, o.when.failures(in)...), missing: o.missing(in.want.Scopes)}
-	v.visible = len(who) == 0 || o.who.isAboutProvider() && !slices.ContainsFunc(who, func(f failure) bool { return f.aboutProvider })
+// judge holds a request against one of a target's rules.
+func (o *offer) judge(in *input, of *targetRules) verdict {
+	v := verdict{offer: *o, failed: append(o.who.failures(in), o.when.failures(in)...)}
+	_, v.visible = of.distance(o, in, math.MaxInt, math.MaxInt)
+	if len(v.failed) == 0 {
+		_, v.lacks = o.terms(in)
+	}
 	return v
 }
 
 func (e expression) failures(in *input) []failure {
 	var all []failure
 	for _, c := range e {
-		if out, _, err := c.program.Eval(in); err != nil || out != types.True {
-			all = append(all, failure{c, err})
+		if c.truth(in) == isTrue {
+			continue
 		}
+		_, _, err := c.program.Eval(in)
+		all = append(all, failure{c, err})
 	}
 	return all
 }
 
-func (e expression) isAboutProvider() bool {
-	return slices.ContainsFunc(e, func(c *conjunct) bool { return c.aboutProvider })
-}
+func (v verdict) matched() bool { return len(v.failed) == 0 && len(v.lacks) == 0 }
 
-func (v verdict) matched() bool { return len(v.failed) == 0 && len(v.missing) == 0 }
-
-// reasons returns in words what keeps a rule from matching: its conditions, or else the scopes.
+// reasons returns in words what keeps a rule from matching: its conditions, or else what it lacks.
 func (v verdict) reasons(in *input) []string {
 	var all []string
 	for _, f := range v.failed {
 		all = append(all, f.text+" "+f.saw(in))
 	}
-	if len(all) == 0 && len(v.missing) > 0 {
-		all = append(all, v.lacks(v.missing))
+	for _, l := range v.lacks {
+		all = append(all, l.text)
 	}
 	return all
 }
 
 func (v verdict) reason() string {
 	switch {
+	case len(v.failed) > 0 && v.failed[0].unknownGroups():
+		return ReasonGroupsUnknown
 	case len(v.failed) > 0:
 		return ReasonNoRuleMatches
-	case len(v.missing) > 0:
-		return ReasonScopeNotAllowed
+	case len(v.lacks) > 0:
+		return v.lacks[0].reason
 	}
 	return ""
 }
 
-func (v verdict) result(in *input) RuleResult {
-	return RuleResult{Rule: v.name, Matched: v.matched(), Reason: v.reason(), Failed: v.reasons(in), Visible: v.visible}
+// ask says how to ask so that what failed first does not; empty where that is not known.
+func (v verdict) ask(in *input) string {
+	switch {
+	case len(v.failed) > 0 && in.want.Reason == "" && v.failed[0].reads("request.reason"):
+		return "send a reason with --reason"
+	case len(v.failed) == 0 && len(v.lacks) > 0:
+		return v.lacks[0].ask
+	}
+	return ""
 }
 
-// lacks says which scopes a rule does not allow, and which it does.
-func (o offer) lacks(missing []string) string {
-	allowed := make([]string, len(o.scopes))
-	for i, g := range o.scopes {
-		allowed[i] = strconv.Quote(string(g))
-	}
-	list := "no scopes"
-	if len(allowed) > 0 {
-		list = strings.Join(allowed, ", ")
-	}
-	return fmt.Sprintf("scope %s is not allowed (the rule allows %s)", shown(missing[0]), list)
+func (c *conjunct) reads(path string) bool {
+	return slices.ContainsFunc(c.seen, func(o observation) bool { return o.path == path })
+}
+
+func (v verdict) result(in *input) RuleResult {
+	return RuleResult{Rule: v.name, Matched: v.matched(), Reason: v.reason(), Failed: v.reasons(in), Visible: v.visible}
 }
 
 // saw tells in brackets why a conjunct does not hold: what is absent, what the values were, or why
@@ -105,6 +107,10 @@ func (f failure) saw(in *input) string {
 	for _, o := range f.seen {
 		out, _, err := o.program.Eval(in)
 		switch {
+		case err != nil && failure{err: err}.unknownGroups():
+			if f.err != nil {
+				absent = append(absent, o.path+" is unknown: the token does not list them, which is not the same as being in none")
+			}
 		case err != nil && isAbsent(err):
 			absent = append(absent, nameOf(o.path)+" is absent")
 		case err == nil && len(f.seen) == 1:
@@ -180,51 +186,4 @@ func cut(s string) string {
 		return string(r[:maxShown]) + "…"
 	}
 	return s
-}
-
-// deny chooses what the log and what the caller learn of a refusal.
-func (d Decision) deny(in *input, all []verdict) Decision {
-	private := Finding{Reason: ReasonNoRuleMatches}
-	if v, ok := nearestOf(all); ok {
-		private = v.finding(in)
-	}
-	nearest, ok := nearestOf(slices.DeleteFunc(all, func(v verdict) bool { return !v.visible }))
-	if !ok {
-		return d.hidden(in.want.Target, private)
-	}
-	f := nearest.finding(in)
-	d.Private, d.Visible = private, true
-	d.Rule, d.Reason, d.Condition = f.Rule, f.Reason, f.Condition
-	d.Public = fmt.Sprintf("rule %q does not allow target %q: %s", f.Rule, in.want.Target, f.Condition)
-	switch more := len(nearest.failed) - 1; {
-	case more == 1:
-		d.Public += ", and one more condition fails"
-	case more > 1:
-		d.Public += fmt.Sprintf(", and %d more conditions fail", more)
-	}
-	return d
-}
-
-// hidden is the answer to callers who may not know whether a target exists. It depends on nothing
-// but the name that they sent.
-func (d Decision) hidden(target string, private Finding) Decision {
-	d.Private = private
-	d.Reason = ReasonTargetUnknown
-	d.Public = fmt.Sprintf(`there is no target %s that you may ask for; "daypass targets" lists yours`, shown(target))
-	return d
-}
-
-// nearestOf returns the rule that came nearest to matching: the one with the fewest conditions that
-// fail, and the earliest of equals.
-func nearestOf(all []verdict) (verdict, bool) {
-	if len(all) == 0 {
-		return verdict{}, false
-	}
-	return slices.MinFunc(all, func(a, b verdict) int { return len(a.failed) - len(b.failed) }), true
-}
-
-func (v verdict) finding(in *input) Finding {
-	first := v
-	first.failed = v.failed[:min(1, len(v.failed))]
-	return Finding{Rule: v.name, Reason: v.reason(), Condition: first.reasons(in)[0]}
 }

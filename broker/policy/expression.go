@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -10,6 +11,7 @@ import (
 	"cel.dev/cel-go/common/ast"
 	"cel.dev/cel-go/common/operators"
 	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/interpreter"
 	"cel.dev/cel-go/parser"
 
 	"github.com/daypass-io/daypass/internal/strictyaml"
@@ -22,7 +24,9 @@ type expression []*conjunct
 type conjunct struct {
 	text    string // as it is shown
 	program cel.Program
+	simple  *simple       // the same as program, where it is simple
 	seen    []observation // what it reads, to be shown where it does not hold
+	names   []naming      // what can make it true
 
 	aboutProvider bool // reads principal.provider or principal.issuer
 	aboutRequest  bool // reads request
@@ -43,34 +47,42 @@ type fault struct {
 // holds reports whether every conjunct is true. An error is not true.
 func (e expression) holds(in *input) bool {
 	for _, c := range e {
-		if !c.holds(in) {
+		if c.truth(in) != isTrue {
 			return false
 		}
 	}
 	return true
 }
 
-func (c *conjunct) holds(in *input) bool {
-	out, _, err := c.program.Eval(in)
-	return err == nil && out == types.True
+// fails reports whether a conjunct is false. An error is not false.
+func (e expression) fails(in *input) bool {
+	return slices.ContainsFunc(e, func(c *conjunct) bool { return c.truth(in) == isFalse })
 }
 
-// compileExpression compiles text, whose providers are the names that principal.provider may be
-// compared with, or nil.
-func compileExpression(env *cel.Env, text string, providers []string) (expression, []fault) {
+func (c *conjunct) truth(in *input) truth {
+	if c.simple != nil {
+		return c.simple.truth(in)
+	}
+	out, _, err := c.program.Eval(in)
+	return truthOf(out == types.True, err)
+}
+
+// compile compiles text. What x has beside env is of the rule set; providers are the names
+// that principal.provider may be compared with, or nil.
+func (x *expressionCompiler) compile(text string, providers []string) (expression, []fault) {
 	if utf8.RuneCountInString(text) > maxExpressionRunes {
 		return nil, []fault{{message: fmt.Sprintf("is longer than %d characters", maxExpressionRunes)}}
 	}
 	if !utf8.ValidString(text) { // it would not read back from the canonical text as what it is
 		return nil, []fault{{message: "is not valid UTF-8"}}
 	}
-	checked, issues := env.Compile(text)
+	checked, issues := x.env.Compile(text)
 	if issues.Err() != nil {
-		return nil, faultsOf(env, text, issues)
+		return nil, faultsOf(x.env, text, issues)
 	}
-	tree := checked.NativeRep()
-	x := &expressionCompiler{env: env, tree: tree}
-	for _, e := range conjunctsOf(tree.Expr()) {
+	x.tree = checked.NativeRep()
+	x.findGroupTests()
+	for _, e := range conjunctsOf(x.tree.Expr()) {
 		x.conjunct(e)
 	}
 	x.checkProviders(providers)
@@ -145,11 +157,16 @@ func conjunctsOf(e ast.Expr) []ast.Expr {
 	return all
 }
 
+// expressionCompiler compiles one expression.
 type expressionCompiler struct {
 	env    *cel.Env
-	tree   *ast.AST
-	out    expression
-	faults []fault
+	isOurs func(group string) bool // whether the rule set defines a group
+	words  *vocabulary             // of the rule set
+
+	tree       *ast.AST
+	groupTests map[int64]groupTest // by the expressions that they take the place of
+	out        expression
+	faults     []fault
 }
 
 func (x *expressionCompiler) refuse(e ast.Expr, message, hint string) {
@@ -175,7 +192,7 @@ func (x *expressionCompiler) conjunct(e ast.Expr) {
 		x.refuse(e, "can't be compiled: "+err.Error(), "")
 		return
 	}
-	c := &conjunct{text: text, program: program}
+	c := &conjunct{text: text, program: program, simple: x.simple(e), names: namings(e)}
 	x.classify(c, e)
 	x.observe(c, e)
 	x.out = append(x.out, c)
@@ -184,9 +201,34 @@ func (x *expressionCompiler) conjunct(e ast.Expr) {
 // program compiles a part of the expression alone.
 func (x *expressionCompiler) program(e ast.Expr) (cel.Program, error) {
 	part := ast.NewCheckedAST(ast.NewAST(e, x.tree.SourceInfo()), x.tree.TypeMap(), x.tree.ReferenceMap())
-	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize)}
+	options := []cel.ProgramOption{cel.EvalOptions(cel.OptOptimize), cel.CustomDecorator(x.testGroup)}
 	if loops := ast.MatchDescendants(ast.NavigateExpr(x.tree, e), ast.KindMatcher(ast.ComprehensionKind)); len(loops) > 0 {
 		options = append(options, cel.CostLimit(maxLoopCost)) // counting costs time, and only loops can cost much
 	}
 	return x.env.PlanProgram(part, options...)
+}
+
+// findGroupTests finds where an expression asks for a group of the rule set.
+func (x *expressionCompiler) findGroupTests() {
+	x.groupTests = map[int64]groupTest{}
+	for _, e := range ast.MatchDescendants(ast.NavigateAST(x.tree), ast.KindMatcher(ast.CallKind)) {
+		if e.AsCall().FunctionName() != operators.In {
+			continue
+		}
+		name, literal := literalString(e.AsCall().Args()[0])
+		path, ok := pathOf(e.AsCall().Args()[1])
+		if literal && ok && x.isOurs(name) && (path == "principal.groups" || path == "principal.actor.groups") {
+			x.groupTests[e.ID()] = groupTest{name: name, actor: path == "principal.actor.groups"}
+		}
+	}
+}
+
+// testGroup puts group tests into a program.
+func (x *expressionCompiler) testGroup(i interpreter.Interpretable) (interpreter.Interpretable, error) {
+	t, ok := x.groupTests[i.ID()]
+	if !ok {
+		return i, nil
+	}
+	t.Interpretable = i
+	return t, nil
 }

@@ -28,26 +28,27 @@ var (
 	}
 	ourFields = map[string]fields{
 		"daypass.Principal": {
-			"provider": field(cel.StringType, func(p *cred.Principal) any { return p.Provider }),
-			"issuer":   field(cel.StringType, func(p *cred.Principal) any { return p.Issuer }),
-			"subject":  field(cel.StringType, func(p *cred.Principal) any { return p.Subject }),
-			"name":     field(cel.StringType, func(p *cred.Principal) any { return p.Name }),
-			"kind":     field(cel.StringType, func(p *cred.Principal) any { return string(p.Kind) }),
-			"groups":   field(texts, func(p *cred.Principal) any { return p.Groups }),
-			"claims":   field(cel.MapType(cel.StringType, cel.DynType), func(p *cred.Principal) any { return p.Claims }),
-			"actor": field(principalType, func(p *cred.Principal) any {
-				if p.Actor == nil {
+			"provider": field(cel.StringType, func(c *caller) any { return c.Provider }),
+			"issuer":   field(cel.StringType, func(c *caller) any { return c.Issuer }),
+			"subject":  field(cel.StringType, func(c *caller) any { return c.Subject }),
+			"name":     field(cel.StringType, func(c *caller) any { return c.Name }),
+			"kind":     field(cel.StringType, func(c *caller) any { return string(c.Kind) }),
+			"groups":   field(texts, func(c *caller) any { return orError(c.allGroups()) }),
+			"claims":   field(cel.MapType(cel.StringType, cel.DynType), func(c *caller) any { return c.Claims }),
+			"actor": field(principalType, func(c *caller) any {
+				if c.actor == nil {
 					return nil
 				}
-				return p.Actor
+				return c.actor
 			}),
 		},
 		"daypass.Request": {
-			"target": field(cel.StringType, func(r *cred.Request) any { return r.Target }),
-			"scopes": field(texts, func(r *cred.Request) any { return r.Scopes }),
-			"params": field(textMap, func(r *cred.Request) any { return r.Params }),
-			"ttl":    field(cel.DurationType, func(r *cred.Request) any { return r.TTL }),
-			"reason": field(cel.StringType, func(r *cred.Request) any { return r.Reason }),
+			"target":  field(cel.StringType, func(r *cred.Request) any { return r.Target }),
+			"scopes":  field(texts, func(r *cred.Request) any { return r.Scopes }),
+			"params":  field(textMap, func(r *cred.Request) any { return r.Params }),
+			"ttl":     field(cel.DurationType, func(r *cred.Request) any { return r.TTL }),
+			"reason":  field(cel.StringType, func(r *cred.Request) any { return r.Reason }),
+			"binding": field(cel.StringType, func(r *cred.Request) any { return string(r.Binding) }),
 		},
 		"daypass.Target": {
 			"name":    field(cel.StringType, func(t *cred.Target) any { return t.Name }),
@@ -67,33 +68,59 @@ var (
 	errNotNoun = errors.New("not a value of this type")
 )
 
-// field makes a field of T; nil means that it is absent.
+// field makes a field of T; nil means that it is absent, and an error that it can't be read.
 func field[T any](t *types.Type, get func(*T) any) *types.FieldType {
 	return &types.FieldType{
 		Type: t,
 		IsSet: func(from any) bool {
 			v, ok := from.(*T)
-			return ok && get(v) != nil
+			if !ok {
+				return false
+			}
+			got := get(v)
+			_, failed := got.(error)
+			return got != nil && !failed
 		},
 		GetFrom: func(from any) (any, error) {
 			v, ok := from.(*T)
 			if !ok {
 				return nil, errNotNoun
 			}
-			if got := get(v); got != nil {
+			switch got := get(v).(type) {
+			case nil:
+				return nil, errAbsent
+			case error:
+				return nil, got
+			default:
 				return got, nil
 			}
-			return nil, errAbsent
 		},
 	}
 }
 
-// input is what an expression is evaluated on. It implements cel.Activation.
+func orError[T any](v T, err error) any {
+	if err != nil {
+		return err
+	}
+	return v
+}
+
+// input is what an expression is evaluated on. It implements cel.Activation. It belongs to one
+// decision, and so to one goroutine.
 type input struct {
-	who    *cred.Principal
+	set    *Set
+	who    *caller
 	want   *cred.Request
-	target *cred.Target
+	target *cred.Target // nil in a role or a group
 	now    time.Time
+	params map[string]string // to be held against bounds
+
+	values []value // what simple conditions have read, by their keys' numbers
+}
+
+// input makes the input of a decision.
+func (s *Set) input(who *cred.Principal, want *cred.Request, now time.Time) *input {
+	return &input{set: s, who: newCaller(who, s), want: want, now: now, params: want.Params, values: make([]value, len(s.words.keys))}
 }
 
 // ResolveName returns a variable.

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -14,176 +13,76 @@ import (
 	"github.com/daypass-io/daypass/cred"
 )
 
-// condition is a conjunct and what it means, written in Go.
-type condition struct {
-	text  string
-	about bool // the provider
-	holds func(who cred.Principal, want cred.Request) bool
-}
-
-var conditions = []condition{
-	{`principal.provider == "a"`, true, func(p cred.Principal, _ cred.Request) bool { return p.Provider == "a" }},
-	{`principal.provider in ["b", "c"]`, true, func(p cred.Principal, _ cred.Request) bool { return p.Provider == "b" || p.Provider == "c" }},
-	{`principal.issuer.startsWith("i")`, true, func(p cred.Principal, _ cred.Request) bool { return strings.HasPrefix(p.Issuer, "i") }},
-	{`principal.claims.ref == "main"`, false, func(p cred.Principal, _ cred.Request) bool { return p.Claims["ref"] == "main" }},
-	{`principal.claims.ref.matches("main|dev")`, false, func(p cred.Principal, _ cred.Request) bool {
-		return p.Claims["ref"] == "main" || p.Claims["ref"] == "dev"
-	}},
-	{`has(principal.claims.ref)`, false, func(p cred.Principal, _ cred.Request) bool { _, ok := p.Claims["ref"]; return ok }},
-	{`!has(principal.actor)`, false, func(p cred.Principal, _ cred.Request) bool { return p.Actor == nil }},
-	{`"g" in principal.groups`, false, func(p cred.Principal, _ cred.Request) bool { return slices.Contains(p.Groups, "g") }},
-	{`request.params["env"] == "test"`, false, func(_ cred.Principal, r cred.Request) bool { return r.Params["env"] == "test" }},
-	{`size(request.reason) > 0`, false, func(_ cred.Principal, r cred.Request) bool { return r.Reason != "" }},
-}
-
-// written is a rule as text and as what it means.
-type written struct {
-	name, target string
-	who          []condition
-	scopes       []string
-	ttl          time.Duration
-}
-
-func (w written) matches(who cred.Principal, want cred.Request) bool {
-	for _, c := range w.who {
-		if !c.holds(who, want) {
-			return false
-		}
-	}
-	for _, s := range want.Scopes {
-		if !slices.Contains(w.scopes, s) {
-			return false
-		}
-	}
-	return w.target == want.Target || w.target == "*"
-}
-
-func (w written) rule() Rule {
-	var parts []string
-	for _, c := range w.who {
-		parts = append(parts, c.text)
-	}
-	return Rule{Name: w.name, Who: strings.Join(parts, " && "), May: []May{{Target: w.target, Scopes: w.scopes}}, TTL: w.ttl}
-}
-
-func drawRules(t *rapid.T) []written {
-	n := rapid.IntRange(0, 6).Draw(t, "rules")
-	all := make([]written, n)
-	for i := range all {
-		all[i] = written{
-			name:   fmt.Sprintf("rule-%d", i),
-			target: rapid.SampledFrom([]string{"t1", "t2", "*"}).Draw(t, "target"),
-			scopes: rapid.SliceOfDistinct(rapid.SampledFrom([]string{"read", "write"}), rapid.ID).Draw(t, "scopes"),
-			ttl:    time.Duration(rapid.IntRange(1, 100).Draw(t, "ttl")) * time.Minute,
-		}
-		for range rapid.IntRange(1, 4).Draw(t, "conditions") {
-			all[i].who = append(all[i].who, conditions[rapid.IntRange(0, len(conditions)-1).Draw(t, "condition")])
-		}
-	}
-	return all
-}
-
-func drawPrincipal(t *rapid.T) cred.Principal {
-	p := cred.Principal{
-		Provider: rapid.SampledFrom([]string{"a", "b", "c", "d", ""}).Draw(t, "provider"),
-		Issuer:   rapid.SampledFrom([]string{"i1", "x"}).Draw(t, "issuer"),
-		Groups:   rapid.SliceOfN(rapid.SampledFrom([]string{"g", "h"}), 0, 2).Draw(t, "groups"),
-		Claims:   map[string]any{},
-	}
-	if ref := rapid.SampledFrom([]any{"main", "dev", "maindev", 5.0, []any{"main"}, nil, "absent"}).Draw(t, "ref"); ref != "absent" {
-		p.Claims["ref"] = ref
-	}
-	if rapid.Bool().Draw(t, "acted for") {
-		p.Actor = &cred.Principal{Kind: cred.KindAgent}
-	}
-	return p
-}
-
-func drawRequest(t *rapid.T) cred.Request {
-	return cred.Request{
-		Target: rapid.SampledFrom([]string{"t1", "t2", "t3"}).Draw(t, "target"),
-		Scopes: rapid.SliceOfN(rapid.SampledFrom([]string{"read", "write", "admin"}), 0, 2).Draw(t, "scopes"),
-		Params: rapid.SampledFrom([]map[string]string{nil, {"env": "test"}, {"env": "prod"}}).Draw(t, "params"),
-		Reason: rapid.SampledFrom([]string{"", "why"}).Draw(t, "reason"),
-		TTL:    time.Duration(rapid.IntRange(0, 120).Draw(t, "ttl")) * time.Minute,
-	}
-}
-
-// TestDecisionsMeanTheRules compares decisions with the rules' meaning: nothing is allowed that no
-// rule allows, the first that does decides, and the explanation says the same.
+// TestDecisionsMeanTheRules compares decisions with the plain model of what the rules mean: nothing is
+// allowed that no rule allows, a deny rule wins, the first rule that matches decides, what an agent
+// may have is the intersection, and the explanation says the same.
 func TestDecisionsMeanTheRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		all := drawRules(t)
-		src := Source{Targets: []Target{
-			{Name: "t1", Credential: Credential{Issuer: "i"}}, {Name: "t2", Credential: Credential{Issuer: "i"}},
-		}}
-		for _, w := range all {
-			src.Rules = append(src.Rules, w.rule())
-		}
-		s, problems := Compile(src)
+		m := drawModel(t)
+		s, problems := Compile(m.source())
 		if len(problems) > 0 {
 			t.Fatal(problems)
 		}
 		for range 20 {
-			checkDecision(t, s, all, drawPrincipal(t), drawRequest(t))
+			checkDecision(t, s, m, drawPrincipal(t), drawRequest(t))
 		}
 	})
 }
 
-func checkDecision(t *rapid.T, s *Set, all []written, who cred.Principal, want cred.Request) {
+func checkDecision(t *rapid.T, s *Set, m model, who cred.Principal, want cred.Request) {
 	d := s.Explain(who, want, noon)
-	first := slices.IndexFunc(all, func(w written) bool { return want.Target != "t3" && w.matches(who, want) })
-	if d.Allowed != (first >= 0) {
-		t.Fatalf("allowed %v by %q, want rule %d", d.Allowed, d.Rule, first)
-	}
 	if again := s.Explain(who, want, noon); !cmp.Equal(d, again) {
 		t.Fatalf("the same question has two answers:\n%s", cmp.Diff(d, again))
 	}
-	checkExplanation(t, d)
+	checkExplanation(t, d, who.Actor != nil)
+	expected := m.decide(who, want)
+	if d.Allowed != expected.allowed {
+		t.Fatalf("allowed %v by %q, want %+v\n%s", d.Allowed, d.Rule, expected, d.Public)
+	}
 	if d.Allowed {
-		ttl := all[first].ttl
-		if want.TTL > 0 {
-			ttl = min(ttl, want.TTL)
-		}
-		if d.Rule != all[first].name || d.TTL != ttl {
-			t.Fatalf("rule %q for %v, want %q for %v", d.Rule, d.TTL, all[first].name, ttl)
+		got := answer{true, d.Rule, d.ActorRule, d.TTL, d.Params, d.Demand != nil, d.Renewals}
+		if diff := cmp.Diff(expected, got, cmp.AllowUnexported(answer{})); diff != "" {
+			t.Fatalf("-want +got:\n%s", diff)
 		}
 		return
 	}
-	if mayKnow := want.Target != "t3" && slices.ContainsFunc(all, func(w written) bool { return w.tells(who, want) }); d.Visible != mayKnow {
+	if mayKnow := m.mayKnow(who, want); d.Visible != mayKnow {
 		t.Fatalf("visible is %v, want %v: %s", d.Visible, mayKnow, d.Public)
 	}
-	missing := fmt.Sprintf(`there is no target %q that you may ask for; "daypass targets" lists yours`, want.Target)
-	if !d.Visible && (d.Public != missing || d.Rule != "" || d.Condition != "" || d.Reason != ReasonTargetUnknown) {
-		t.Fatalf("a caller who may know nothing learns %q, %q, %q, %q", d.Public, d.Rule, d.Condition, d.Reason)
+	missing := s.Decide(who, cred.Request{Target: "none"}, noon)
+	missing.Public = strings.Replace(missing.Public, "none", want.Target, 1)
+	missing.Private, d.Private, d.Rules = Finding{}, Finding{}, nil
+	if diff := cmp.Diff(missing, d); !d.Visible && diff != "" {
+		t.Fatalf("a caller who may know nothing can tell the target from a missing one:\n%s", diff)
 	}
 }
 
-// tells reports whether a rule's refusal may be explained to a caller.
-func (w written) tells(who cred.Principal, want cred.Request) bool {
-	about, aboutHold, allHold := false, true, true
-	for _, c := range w.who {
-		holds := c.holds(who, want)
-		allHold = allHold && holds
-		if c.about {
-			about, aboutHold = true, aboutHold && holds
+// checkExplanation checks that what is told of the rules agrees with the decision. Where an agent acts,
+// what one rule fills in the other sees, and Rules tell of what was sent.
+func checkExplanation(t *rapid.T, d Decision, acted bool) {
+	for _, actor := range []bool{false, true} {
+		var rules []RuleResult
+		for _, r := range d.Rules {
+			if r.Actor == actor && !r.Deny {
+				rules = append(rules, r)
+			}
+			if r.Actor == actor && r.Deny && r.Matched && d.Allowed {
+				t.Fatalf("allowed although %+v", r)
+			}
+			if r.Matched != (len(r.Failed) == 0) || r.Matched != (r.Reason == "") != r.Deny {
+				t.Fatalf("a result contradicts itself: %+v", r)
+			}
+		}
+		first := slices.IndexFunc(rules, func(r RuleResult) bool { return r.Matched })
+		if d.Allowed && !acted && !actor && (first < 0 || rules[first].Rule != d.Rule) {
+			t.Fatalf("allowed by %q, but the rules say %+v", d.Rule, rules)
 		}
 	}
-	return (w.target == want.Target || w.target == "*") && (allHold || about && aboutHold)
-}
-
-// checkExplanation checks that what is told of the rules agrees with the decision.
-func checkExplanation(t *rapid.T, d Decision) {
-	first := slices.IndexFunc(d.Rules, func(r RuleResult) bool { return r.Matched })
-	if d.Allowed != (first >= 0) || d.Allowed && d.Rules[first].Rule != d.Rule {
-		t.Fatalf("allowed %v by %q, but the rules say %+v", d.Allowed, d.Rule, d.Rules)
+	told := []string{ReasonDeniedByRule, ReasonAgentNotAllowed}
+	if acted {
+		told = append(told, ReasonParamNotAllowed)
 	}
-	for _, r := range d.Rules {
-		if r.Matched != (len(r.Failed) == 0) || r.Matched != (r.Reason == "") {
-			t.Fatalf("a result contradicts itself: %+v", r)
-		}
-	}
-	if d.Visible && !d.Allowed && !slices.ContainsFunc(d.Rules, func(r RuleResult) bool {
+	if d.Visible && !d.Allowed && !slices.Contains(told, d.Reason) && !slices.ContainsFunc(d.Rules, func(r RuleResult) bool {
 		return r.Visible && r.Rule == d.Rule && slices.Contains(r.Failed, d.Condition)
 	}) {
 		t.Fatalf("condition %q of rule %q is not among %+v", d.Condition, d.Rule, d.Rules)

@@ -18,28 +18,47 @@ const (
 
 // Set is a compiled rule set. It is immutable and safe for concurrent use.
 type Set struct {
-	targets  map[string]cred.Target
-	byTarget map[string][]offer // the rules of each target, in file order, patterns expanded
-	roles    map[string]expression
-	text     []byte
-	hash     string
+	targets map[string]cred.Target
+	rules   map[string]*targetRules // of each target, patterns expanded
+	denials map[string][]denial     // of each target, in file order
+	roles   map[string]expression
+	groups  map[string]*group
+	words   vocabulary
+	text    []byte
+	hash    string
 }
 
 // rule is a compiled Rule.
 type rule struct {
 	name      string
 	who, when expression
-	ttl       time.Duration
+	ttl       time.Duration // break-glass's cap worked in
+	deliver   cred.Delivery // empty: as the target
+	bind      []cred.Binding
+	renewals  int
+	windows   []window
+	demand    *cred.Demand // nil: nobody is asked
+	onCall    *schedule    // nil: being on call exempts nobody
+	review    *ReviewOwed  // set for break-glass alone
 }
 
 // offer is what one rule allows of one target.
 type offer struct {
 	*rule
-	scopes []glob.Pattern // of every part of the rule that names the target
+	parts                []part
+	firstCheck, endCheck int  // its conditions among those of the target
+	aboutProvider        bool // who has a condition on principal.provider or principal.issuer
+}
+
+// part is what belongs together of a rule's may: scopes, and the parameters for them.
+type part struct {
+	scopes []glob.Pattern
+	params map[string]Param
 }
 
 // Text returns the canonical text of the set: what Hash is of, and what Parse reads back into an
-// equal set. It does not depend on comments, layout, or the order of targets and roles.
+// equal set. It does not depend on comments, layout, or the order of targets, groups and roles.
+// Schedules stand in it with their shifts.
 func (s *Set) Text() []byte { return slices.Clone(s.text) }
 
 // Hash returns the SHA-256 of Text in lower-case hex.
@@ -62,26 +81,14 @@ func (s *Set) Targets() []cred.Target {
 }
 
 // HasRole reports whether a principal has a role. A role that the configuration does not give, or
-// whose expression fails, nobody has.
+// whose expression fails, nobody has; nor has one a principal with cautions that the expression does
+// not name. Of an agent and its user, both must have it.
 func (s *Set) HasRole(who cred.Principal, role string) bool {
 	e, ok := s.roles[role]
-	return ok && e.holds(&input{who: &who})
-}
-
-// grants reports whether an offer holds for an input and covers its scopes.
-func (o offer) grants(in *input) bool {
-	return len(o.missing(in.want.Scopes)) == 0 && o.who.holds(in) && o.when.holds(in)
-}
-
-// missing returns the scopes that an offer does not cover.
-func (o offer) missing(scopes []string) []string {
-	var out []string
-	for _, scope := range scopes {
-		if !slices.ContainsFunc(o.scopes, func(g glob.Pattern) bool { return g.Match(scope) }) {
-			out = append(out, scope)
-		}
+	if !ok || !e.holds(s.input(&who, &cred.Request{}, time.Time{})) || len(e.uncautioned(who)) > 0 {
+		return false
 	}
-	return out
+	return who.Actor == nil || s.HasRole(*who.Actor, role)
 }
 
 func hashOf(text []byte) string {

@@ -5,7 +5,9 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/strictyaml"
@@ -26,7 +28,12 @@ func (c *compiler) targets() {
 			c.upstream(path+".http.upstream", t.HTTP.Upstream)
 			c.inject(path+".http.inject", t.HTTP.Inject)
 		}
-		c.set.targets[t.Name] = t.target()
+		compiled := t.target()
+		compiled.Quota = cred.Quota{
+			PerPrincipal: c.rate(path+".quota.per_principal", t.Quota.PerPrincipal),
+			Total:        c.rate(path+".quota.total", t.Quota.Total),
+		}
+		c.set.targets[t.Name] = compiled
 	}
 }
 
@@ -53,6 +60,34 @@ func (c *compiler) upstream(path, raw string) {
 		c.refuse(path, "must have no query and no fragment", "")
 	}
 }
+
+var ratePattern = regexp.MustCompile(`^(?:([0-9]{1,7})/([0-9a-z]{1,16}))$`)
+
+// rate reads so many in a time; nothing is no bound.
+func (c *compiler) rate(path, text string) cred.Rate {
+	if text == "" {
+		return cred.Rate{}
+	}
+	m := ratePattern.FindStringSubmatch(text)
+	if m == nil {
+		c.refuse(path, `must be a count and a time, such as "30/1h"`, "")
+		return cred.Rate{}
+	}
+	n, err := strconv.Atoi(m[1])
+	per, err2 := strictyaml.ParseDuration(m[2])
+	switch {
+	case err != nil || err2 != nil:
+		c.refuse(path, `must be a count and a time, such as "30/1h"`, "")
+	case n < 1 || n > maxRate:
+		c.refuse(path, fmt.Sprintf("must have a count from 1 to %d", maxRate), "to allow nothing, write a deny rule")
+	case per < time.Second || per > MaxTTL:
+		c.refuse(path, "must have a time from 1s to 30d", "")
+	}
+	return cred.Rate{N: n, Per: per}
+}
+
+// maxRate is the highest count of a quota.
+const maxRate = 1_000_000
 
 var headerName = regexp.MustCompile("^(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+)$") // token of RFC 9110, section 5.6.2
 

@@ -18,7 +18,7 @@ type auditService struct {
 
 // ListGrants lists grants, newest first.
 func (s *auditService) ListGrants(ctx context.Context, r *pb.ListGrantsRequest) (*pb.ListGrantsResponse, error) {
-	grants, next, err := s.broker.ListGrants(ctx, callerOf(ctx).who, broker.GrantFilter{
+	grants, next, err := s.broker.ListGrants(ctx, callerOf(ctx).who.Principal, broker.GrantFilter{
 		Target: r.GetTarget(), State: cred.GrantState(r.GetState()),
 		After: cred.GrantID(r.GetPageToken()), Limit: int(r.GetPageSize()),
 	})
@@ -34,7 +34,7 @@ func (s *auditService) ListGrants(ctx context.Context, r *pb.ListGrantsRequest) 
 
 // GetGrant tells one grant.
 func (s *auditService) GetGrant(ctx context.Context, r *pb.GetGrantRequest) (*pb.GetGrantResponse, error) {
-	g, leases, err := s.broker.GetGrant(ctx, callerOf(ctx).who, cred.GrantID(r.GetGrantId()))
+	g, leases, err := s.broker.GetGrant(ctx, callerOf(ctx).who.Principal, cred.GrantID(r.GetGrantId()))
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (s *auditService) Export(r *pb.ExportRequest, out grpc.ServerStreamingServe
 		Since: timeFrom(r.GetSince()), Until: timeFrom(r.GetUntil()),
 		Grant: cred.GrantID(r.GetGrantId()), Target: r.GetTarget(), Subject: r.GetPrincipal(),
 	}
-	trailer, err := s.broker.Export(ctx, callerOf(ctx).who, filter, func(e audit.Exported) error {
+	trailer, err := s.broker.Export(ctx, callerOf(ctx).who.Principal, filter, func(e audit.Exported) error {
 		entry := &pb.ExportedEntry{Seq: e.Seq, Canonical: e.Canonical}
 		for _, h := range e.Proof {
 			entry.Proof = append(entry.Proof, h[:])
@@ -63,7 +63,7 @@ func (s *auditService) Export(r *pb.ExportRequest, out grpc.ServerStreamingServe
 
 // GetCheckpoint returns a signed checkpoint.
 func (s *auditService) GetCheckpoint(ctx context.Context, _ *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
-	trailer, err := s.broker.Checkpoint(ctx, callerOf(ctx).who)
+	trailer, err := s.broker.Checkpoint(ctx, callerOf(ctx).who.Principal)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"net/url"
@@ -20,7 +21,7 @@ import (
 
 // caller is who makes a call.
 type caller struct {
-	who cred.Principal
+	who broker.Caller
 	// grant is set where the caller showed a grant token in place of an ID token.
 	grant cred.GrantID
 }
@@ -46,20 +47,36 @@ const (
 
 // allowList is the allow-list of clients for each method.
 var allowList = map[string]allowed{
-	pb.ExchangeService_Exchange_FullMethodName:      bearers,
-	pb.ExchangeService_Revoke_FullMethodName:        holders,
-	pb.ExchangeService_ListTargets_FullMethodName:   bearers,
-	pb.ExchangeService_WhoAmI_FullMethodName:        bearers,
-	pb.ProxyService_Redeem_FullMethodName:           proxies,
-	pb.ProxyService_WatchRevocations_FullMethodName: proxies,
-	pb.ProxyService_ShipUses_FullMethodName:         proxies,
-	pb.AuditService_ListGrants_FullMethodName:       bearers,
-	pb.AuditService_GetGrant_FullMethodName:         bearers,
-	pb.AuditService_Export_FullMethodName:           bearers,
-	pb.AuditService_GetCheckpoint_FullMethodName:    bearers,
-	"/grpc.health.v1.Health/Check":                  open,
-	"/grpc.health.v1.Health/Watch":                  open,
-	"/grpc.health.v1.Health/List":                   open,
+	pb.ExchangeService_Exchange_FullMethodName:        bearers,
+	pb.ExchangeService_Wait_FullMethodName:            bearers,
+	pb.ExchangeService_Renew_FullMethodName:           bearers,
+	pb.ExchangeService_Revoke_FullMethodName:          holders,
+	pb.ExchangeService_ListTargets_FullMethodName:     bearers,
+	pb.ExchangeService_WhoAmI_FullMethodName:          bearers,
+	pb.ProxyService_Redeem_FullMethodName:             proxies,
+	pb.ProxyService_WatchRevocations_FullMethodName:   proxies,
+	pb.ProxyService_ShipUses_FullMethodName:           proxies,
+	pb.AuditService_ListGrants_FullMethodName:         bearers,
+	pb.AuditService_GetGrant_FullMethodName:           bearers,
+	pb.AuditService_Export_FullMethodName:             bearers,
+	pb.AuditService_GetCheckpoint_FullMethodName:      bearers,
+	pb.ApprovalService_ListRequests_FullMethodName:    bearers,
+	pb.ApprovalService_GetRequest_FullMethodName:      bearers,
+	pb.ApprovalService_Review_FullMethodName:          bearers,
+	pb.ApprovalService_Watch_FullMethodName:           bearers,
+	pb.ApprovalService_ProposeStanding_FullMethodName: bearers,
+	pb.ApprovalService_ReviewStanding_FullMethodName:  bearers,
+	pb.ApprovalService_ListStanding_FullMethodName:    bearers,
+	pb.ApprovalService_RevokeStanding_FullMethodName:  bearers,
+	pb.LockService_Lock_FullMethodName:                bearers,
+	pb.LockService_Unlock_FullMethodName:              bearers,
+	pb.LockService_ListLocks_FullMethodName:           bearers,
+	pb.PolicyService_Explain_FullMethodName:           bearers,
+	pb.PolicyService_GetPolicy_FullMethodName:         bearers,
+	pb.PolicyService_ListPolicies_FullMethodName:      bearers,
+	"/grpc.health.v1.Health/Check":                    open,
+	"/grpc.health.v1.Health/Watch":                    open,
+	"/grpc.health.v1.Health/List":                     open,
 
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      open,
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": open,
@@ -82,7 +99,7 @@ func (s *Server) authenticate(ctx context.Context, method string) (context.Conte
 			return context.WithValue(ctx, callerKey{}, c), err
 		}
 	case proxies:
-		c.who, err = proxyOf(ctx)
+		c.who.Principal, err = s.proxyOf(ctx)
 	default:
 		err = &cred.Error{Kind: cred.Denied, Op: "authenticate", Reason: "METHOD_CLOSED", Public: "nobody may call this method"}
 	}
@@ -117,7 +134,7 @@ func (s *Server) identify(ctx context.Context, tok string, grantTokens bool) (ca
 }
 
 // proxyOf tells which proxy calls, by the URI daypass://proxy/NAME in its verified client certificate.
-func proxyOf(ctx context.Context) (cred.Principal, error) {
+func (s *Server) proxyOf(ctx context.Context) (cred.Principal, error) {
 	refused := &cred.Error{
 		Kind: cred.Unauthenticated, Op: "authenticate", Reason: "NO_PROXY_CERTIFICATE",
 		Public: "this call is for companion proxies: connect with the client certificate that 'daypassd init' made",
@@ -127,15 +144,32 @@ func proxyOf(ctx context.Context) (cred.Principal, error) {
 		return cred.Principal{}, refused
 	}
 	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok || len(info.State.VerifiedChains) == 0 {
+	if !ok || !s.fromOurCA(&info.State) {
 		return cred.Principal{}, refused
 	}
-	leaf := info.State.VerifiedChains[0][0]
+	leaf := info.State.PeerCertificates[0]
 	name := proxyName(leaf.URIs)
 	if name == "" {
 		return cred.Principal{}, refused
 	}
 	return proxyPrincipal(name, leaf), nil
+}
+
+// fromOurCA reports whether a connection showed a client certificate of the CA of the proxies. The
+// handshake asks for certificates of any issuer, since callers may bind grants to their own, and so
+// verifies none.
+func (s *Server) fromOurCA(state *tls.ConnectionState) bool {
+	if s.clientCAs == nil || len(state.PeerCertificates) == 0 {
+		return false
+	}
+	intermediates := x509.NewCertPool()
+	for _, c := range state.PeerCertificates[1:] {
+		intermediates.AddCert(c)
+	}
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
+		Roots: s.clientCAs, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	return err == nil
 }
 
 // proxyURI is the whole form of a proxy's URI: a name as configurations allow it and nothing else, so
@@ -198,7 +232,11 @@ func (s *Server) authStream(srv any, ss grpc.ServerStream, info *grpc.StreamServ
 
 // endless tells the streams that have no end of their own, and so must end when the server does.
 func endless(method string) bool {
-	return allowList[method] == open || method == pb.ProxyService_WatchRevocations_FullMethodName
+	switch method {
+	case pb.ProxyService_WatchRevocations_FullMethodName, pb.ExchangeService_Wait_FullMethodName, pb.ApprovalService_Watch_FullMethodName:
+		return true
+	}
+	return allowList[method] == open
 }
 
 // identified is a stream whose context knows the caller.

@@ -113,7 +113,7 @@ func TestListTargetsAndWhoAmI(t *testing.T) {
 		names = append(names, o.GetName()+"/"+o.GetDelivery().String()+"/"+strings.Join(o.GetScopes(), "+")+"/"+o.GetMaxTtl().AsDuration().String())
 	}
 	slices.Sort(names)
-	if want := []string{"api/DELIVERY_PROXY//15m0s", "orders/DELIVERY_DIRECT/read/15m0s"}; !slices.Equal(names, want) {
+	if want := []string{"api/DELIVERY_PROXY//15m0s", "orders/DELIVERY_DIRECT/read/15m0s", "prod/DELIVERY_DIRECT//10m0s"}; !slices.Equal(names, want) {
 		t.Errorf("targets %v, want %v", names, want)
 	}
 	if none, err := w.as(w.token("eve")).Targets(t.Context()); err != nil || len(none) != 0 {

@@ -30,7 +30,15 @@ func grantTo(g cred.Grant) *pb.Grant {
 		Target: g.Want.Target, Scopes: g.Want.Scopes, Reason: g.Want.Reason,
 		Rule: g.Rule, PolicyHash: g.PolicyHash,
 		CreateTime: timeTo(g.CreatedAt), ExpireTime: timeTo(g.NotAfter), EndTime: timeTo(g.EndedAt), EndReason: g.EndReason,
+		Binding: string(g.Want.Binding), Renewals: int32(min(g.Renewals, 1<<30)), ReviewDueTime: reviewDue(g),
 	}
+}
+
+func reviewDue(g cred.Grant) *timestamppb.Timestamp {
+	if g.Review == nil || g.Review.SignedOff != nil {
+		return nil
+	}
+	return timeTo(g.Review.Due)
 }
 
 func leaseTo(l cred.Lease) *pb.Lease {

@@ -25,7 +25,7 @@ const (
 type endpoint func(http.ResponseWriter, *http.Request) error
 
 // endpoints are the HTTP door: the same broker calls as the gRPC one, in OAuth's words.
-func (s *Server) endpoints(registry *prometheus.Registry) http.Handler {
+func (s *Server) endpoints(registry *prometheus.Registry, more map[string]http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	handle := func(method, path string, fail func(http.ResponseWriter, error), serve endpoint) {
 		mux.Handle(method+" "+path, s.edge(path, fail, serve))
@@ -35,6 +35,7 @@ func (s *Server) endpoints(registry *prometheus.Registry) http.Handler {
 	handle(http.MethodPost, "/oauth/revoke", writeOAuthError, s.revoke)
 	handle(http.MethodGet, "/.well-known/openid-configuration", writeProblem, s.discovery)
 	handle(http.MethodGet, "/.well-known/oauth-authorization-server", writeProblem, s.discovery)
+	handle(http.MethodGet, "/.well-known/daypass-configuration", writeProblem, s.daypassConfiguration)
 	handle(http.MethodGet, "/jwks.json", writeProblem, s.jwks)
 	handle(http.MethodGet, "/healthz", writeProblem, alive)
 	handle(http.MethodGet, "/readyz", writeProblem, s.ready)
@@ -43,6 +44,12 @@ func (s *Server) endpoints(registry *prometheus.Registry) http.Handler {
 		exposition.ServeHTTP(w, r)
 		return nil
 	})
+	for path, handler := range more {
+		mux.Handle(path, s.edge(path, writeProblem, func(w http.ResponseWriter, r *http.Request) error {
+			handler.ServeHTTP(w, r)
+			return nil
+		}))
+	}
 	mux.Handle("/", s.edge("none", writeProblem, nothingHere))
 	return mux
 }

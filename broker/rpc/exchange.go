@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/daypass-io/daypass/broker"
@@ -13,11 +14,22 @@ import (
 type exchangeService struct {
 	pb.UnimplementedExchangeServiceServer
 	broker *broker.Broker
+	binder *binder
 }
 
 // Exchange decides, and for a target that is delivered directly goes on to redeem.
 func (s *exchangeService) Exchange(ctx context.Context, r *pb.ExchangeRequest) (*pb.ExchangeResponse, error) {
-	ex, err := exchange(ctx, s.broker, callerOf(ctx).who, requestFrom(r))
+	who, want := callerOf(ctx).who, requestFrom(r)
+	var err error
+	if r.GetActorToken() != "" {
+		if who, err = s.broker.ActFor(ctx, who, r.GetActorToken()); err != nil {
+			return nil, err
+		}
+	}
+	if who.Key, want.Binding, err = s.binder.ofCall(ctx, r.GetBindCertificate()); err != nil {
+		return nil, s.broker.RefuseBinding(ctx, who.Principal, err)
+	}
+	ex, err := exchange(ctx, s.broker, who, want, cred.GrantID(r.GetRequestId()))
 	if err != nil {
 		return nil, err
 	}
@@ -30,32 +42,67 @@ func (s *exchangeService) Exchange(ctx context.Context, r *pb.ExchangeRequest) (
 
 // exchanged is the outcome of an exchange, for both doors.
 type exchanged struct {
-	grant    cred.Grant
-	token    cred.Secret
+	grant    cred.Grant       // pending: nothing else is set
+	token    cred.Secret      // the grant token
 	redeemed *broker.Redeemed // set for direct delivery
 }
 
-func exchange(ctx context.Context, b *broker.Broker, who cred.Principal, want cred.Request) (exchanged, error) {
-	g, err := b.Exchange(ctx, who, want)
-	if err != nil {
-		return exchanged{}, err
+// exchange asks for a grant, or claims the approved request of an ID.
+func exchange(ctx context.Context, b *broker.Broker, who broker.Caller, want cred.Request, request cred.GrantID) (exchanged, error) {
+	ask := b.Exchange
+	if request != "" {
+		ask = func(ctx context.Context, who broker.Caller, want cred.Request) (cred.Grant, error) {
+			return b.Claim(ctx, who, request, want)
+		}
 	}
+	g, err := ask(ctx, who, want)
+	if err != nil || g.State() == cred.GrantPending {
+		return exchanged{grant: g}, err
+	}
+	return deliver(ctx, b, who, g)
+}
+
+// deliver signs the token of a grant, and goes on to redeem where the credential goes to the caller.
+func deliver(ctx context.Context, b *broker.Broker, who broker.Caller, g cred.Grant) (exchanged, error) {
 	out := exchanged{grant: g}
+	var err error
 	if out.token, err = b.GrantToken(g); err != nil {
 		return exchanged{}, err
 	}
-	target, err := b.Target(g)
-	if err != nil {
-		return exchanged{}, err
-	}
-	if target.Deliver != cred.DeliverDirect {
+	if g.Deliver != cred.DeliverDirect {
 		return out, nil
 	}
-	redeemed, err := b.Redeem(ctx, who, out.token.RevealString())
+	redeemed, err := b.RedeemGrant(ctx, who.Principal, g.ID)
 	if err != nil {
 		return exchanged{}, err
 	}
 	out.redeemed = &redeemed
+	return out, nil
+}
+
+// Wait streams how a request stands.
+func (s *exchangeService) Wait(r *pb.WaitRequest, out grpc.ServerStreamingServer[pb.WaitResponse]) error {
+	ctx := out.Context()
+	return s.broker.Wait(ctx, callerOf(ctx).who, cred.GrantID(r.GetRequestId()), func(w broker.Waited) error {
+		return sent(out.Send(&pb.WaitResponse{Grant: grantTo(w.Grant), Asked: w.Asked, Approvals: int32(min(w.Approvals, 1<<30))}))
+	})
+}
+
+// Renew gives a new grant in place of one that lives.
+func (s *exchangeService) Renew(ctx context.Context, r *pb.RenewRequest) (*pb.RenewResponse, error) {
+	who := callerOf(ctx).who
+	g, err := s.broker.Renew(ctx, who, cred.GrantID(r.GetGrantId()), r.GetTtl().AsDuration())
+	if err != nil {
+		return nil, err
+	}
+	ex, err := deliver(ctx, s.broker, who, g)
+	if err != nil {
+		return nil, err
+	}
+	out := &pb.RenewResponse{Grant: grantTo(ex.grant), GrantToken: ex.token.RevealString()}
+	if ex.redeemed != nil {
+		out.Credential = credentialTo(*ex.redeemed)
+	}
 	return out, nil
 }
 
@@ -71,7 +118,7 @@ func (s *exchangeService) Revoke(ctx context.Context, r *pb.RevokeRequest) (*pb.
 	case c.grant != "" && c.grant != id:
 		return nil, &cred.Error{Kind: cred.NotFound, Op: "revoke", Reason: "GRANT_UNKNOWN", Public: "a grant token revokes its own grant alone"}
 	}
-	g, leases, err := s.broker.Revoke(ctx, c.who, id, r.GetReason())
+	g, leases, err := s.broker.Revoke(ctx, c.who.Principal, id, r.GetReason())
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +128,7 @@ func (s *exchangeService) Revoke(ctx context.Context, r *pb.RevokeRequest) (*pb.
 // ListTargets tells what the caller may ask for.
 func (s *exchangeService) ListTargets(ctx context.Context, _ *pb.ListTargetsRequest) (*pb.ListTargetsResponse, error) {
 	out := &pb.ListTargetsResponse{}
-	for _, o := range s.broker.Offers(callerOf(ctx).who) {
+	for _, o := range s.broker.Offers(callerOf(ctx).who.Principal) {
 		out.Targets = append(out.Targets, &pb.TargetSummary{
 			Name: o.Target.Name, Delivery: deliveryTo(o.Target.Deliver), Scopes: o.Scopes, MaxTtl: durationpb.New(o.MaxTTL),
 		})
@@ -91,5 +138,5 @@ func (s *exchangeService) ListTargets(ctx context.Context, _ *pb.ListTargetsRequ
 
 // WhoAmI tells who the caller is.
 func (s *exchangeService) WhoAmI(ctx context.Context, _ *pb.WhoAmIRequest) (*pb.WhoAmIResponse, error) {
-	return &pb.WhoAmIResponse{Principal: principalTo(callerOf(ctx).who)}, nil
+	return &pb.WhoAmIResponse{Principal: principalTo(callerOf(ctx).who.Principal)}, nil
 }

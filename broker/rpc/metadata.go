@@ -20,7 +20,27 @@ func (s *Server) discovery(w http.ResponseWriter, _ *http.Request) error {
 		"id_token_signing_alg_values_supported":      []string{"ES256", "EdDSA"},
 		"token_endpoint_auth_methods_supported":      []string{"none"},
 		"revocation_endpoint_auth_methods_supported": []string{"none"},
+		"dpop_signing_alg_values_supported":          []string{"ES256", "EdDSA", "RS256"},
+		"tls_client_certificate_bound_access_tokens": true,
 	})
+	return nil
+}
+
+// Login is how people sign in with one identity provider.
+type Login struct {
+	Provider string   `json:"provider"` // its name in the configuration
+	Issuer   string   `json:"issuer"`
+	ClientID string   `json:"client_id"`
+	Scopes   []string `json:"scopes"`
+}
+
+// daypassConfiguration is what our own clients need to know of a broker; nothing in it is secret.
+func (s *Server) daypassConfiguration(w http.ResponseWriter, _ *http.Request) error {
+	login := s.login
+	if login == nil {
+		login = []Login{}
+	}
+	writeJSON(w, http.StatusOK, "application/json", map[string]any{"issuer": s.broker.URL(), "login": login})
 	return nil
 }
 

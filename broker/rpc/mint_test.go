@@ -113,10 +113,13 @@ func (a *authority) client(uris ...string) tls.Certificate {
 
 // serverTLS is what a broker serves with. It asks for less than the broker must insist on.
 func (a *authority) serverTLS() *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{a.leaf(x509.ExtKeyUsageServerAuth)}, ClientAuth: tls.RequestClientCert,
+	}
+}
+
+func (a *authority) pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
-	return &tls.Config{
-		MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{a.leaf(x509.ExtKeyUsageServerAuth)},
-		ClientCAs: pool, ClientAuth: tls.VerifyClientCertIfGiven,
-	}
+	return pool
 }

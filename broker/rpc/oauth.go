@@ -46,35 +46,49 @@ type tokenCredential struct {
 }
 
 // token is the token exchange of RFC 8693: subject_token is the caller's ID token, audience the
-// target's name.
+// target's name; actor_token is that of an agent that acts for the caller. A request that waits for
+// approval is answered with authorization_pending and its request_id: ask again with it, or with the
+// same Idempotency-Key.
 func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
 	form, err := readForm(w, r)
 	if err != nil {
 		return err
 	}
-	want, subject, err := s.readTokenRequest(form, r.Header["Idempotency-Key"])
+	asked, want, err := s.readTokenRequest(form, r.Header["Idempotency-Key"])
 	if errors.Is(err, errNoSubject) {
 		return s.broker.RefuseUnidentified(ctx, r.URL.Path, err)
 	}
 	if err != nil {
 		return err
 	}
-	who, err := s.broker.Authenticate(ctx, subject)
+	who, err := s.broker.Authenticate(ctx, form.Get("subject_token"))
 	if err != nil {
 		return err
+	}
+	if form.Has("actor_token") {
+		if who, err = s.broker.ActFor(ctx, who, form.Get("actor_token")); err != nil {
+			return err
+		}
+	}
+	if who.Key, want.Binding, err = s.binder.ofRequest(r); err != nil {
+		return s.broker.RefuseBinding(ctx, who.Principal, err)
 	}
 	leave, err := s.inFlight.enter()
 	if err != nil {
 		return err
 	}
 	defer leave()
-	ex, err := exchange(ctx, s.broker, who, want)
+	ex, err := exchange(ctx, s.broker, who, want, cred.GrantID(asked.GetRequestId()))
 	if err != nil {
 		return err
 	}
+	if ex.grant.State() == cred.GrantPending {
+		writePending(w, ex.grant)
+		return nil
+	}
 	out := tokenResponse{
-		AccessToken: ex.token.RevealString(), IssuedTokenType: tokenTypeAccess, TokenType: "Bearer",
+		AccessToken: ex.token.RevealString(), IssuedTokenType: tokenTypeAccess, TokenType: tokenTypeOf(ex.grant),
 		ExpiresIn: int64(time.Until(ex.grant.NotAfter).Seconds()),
 		Scope:     strings.Join(ex.grant.Want.Scopes, " "), GrantID: string(ex.grant.ID),
 	}
@@ -84,6 +98,14 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 	}
 	writeJSON(w, http.StatusOK, "application/json", out)
 	return nil
+}
+
+// tokenTypeOf is how the grant token is shown to a proxy (RFC 6750; RFC 9449, section 5).
+func tokenTypeOf(g cred.Grant) string {
+	if g.Want.Binding == cred.BindDPoP {
+		return "DPoP"
+	}
+	return "Bearer"
 }
 
 // readForm reads the body of a request as RFC 6749, section 3.2, has it: parameters stand in the body
@@ -113,18 +135,18 @@ var errNoSubject = invalidRequest("subject_token, your OIDC ID token, is missing
 // readTokenRequest reads the form of RFC 8693, section 2.1. A parameter that is given twice, or one
 // that asks for what we don't do, is refused; one that we don't know is ignored (RFC 6749, section 3.2).
 // What is asked for must keep to the same rules as over gRPC.
-func (s *Server) readTokenRequest(f url.Values, keys []string) (want cred.Request, subject string, err error) {
+func (s *Server) readTokenRequest(f url.Values, keys []string) (asked *pb.ExchangeRequest, want cred.Request, err error) {
 	if err := checkTokenForm(f, keys); err != nil {
-		return want, "", err
+		return nil, want, err
 	}
-	asked := &pb.ExchangeRequest{
+	asked = &pb.ExchangeRequest{
 		Target: f.Get("audience"), Scopes: strings.Fields(f.Get("scope")), Reason: f.Get("reason"),
-		IdempotencyKey: strings.Join(keys, ""),
+		IdempotencyKey: strings.Join(keys, ""), ActorToken: f.Get("actor_token"), RequestId: f.Get("request_id"),
 	}
 	if err := s.check(asked); err != nil {
-		return want, "", err
+		return nil, want, err
 	}
-	return requestFrom(asked), f.Get("subject_token"), nil
+	return asked, requestFrom(asked), nil
 }
 
 func checkTokenForm(f url.Values, keys []string) error {
@@ -149,8 +171,10 @@ func checkTokenForm(f url.Values, keys []string) error {
 		return invalidRequest("audience, the target's name, is missing")
 	case f.Get("subject_token_type") != tokenTypeJWT && f.Get("subject_token_type") != tokenTypeID:
 		return invalidRequest("subject_token_type must be that of an ID token or a JWT")
-	case f.Has("actor_token"), f.Has("actor_token_type"):
-		return invalidRequest("actor_token is not supported")
+	case f.Has("actor_token") != f.Has("actor_token_type"):
+		return invalidRequest("actor_token and actor_token_type go together")
+	case f.Has("actor_token") && f.Get("actor_token_type") != tokenTypeJWT && f.Get("actor_token_type") != tokenTypeID:
+		return invalidRequest("actor_token_type must be that of an ID token or a JWT")
 	case f.Get("requested_token_type") != "" && f.Get("requested_token_type") != tokenTypeAccess:
 		return invalidRequest("requested_token_type can only be " + tokenTypeAccess)
 	}
@@ -190,7 +214,7 @@ func (s *Server) revokeByToken(ctx context.Context, tok string) error {
 		return err
 	}
 	defer leave()
-	_, _, err = s.broker.Revoke(ctx, who, id, "revoked with its token")
+	_, _, err = s.broker.Revoke(ctx, who.Principal, id, "revoked with its token")
 	return err
 }
 

@@ -32,6 +32,8 @@ type refusal struct {
 	Description string `json:"error_description"`
 	Rule        string `json:"rule"`
 	Claim       string `json:"claim"`
+	RequestID   string `json:"request_id"`
+	Interval    int    `json:"interval"`
 }
 
 func TestTokenExchange(t *testing.T) {

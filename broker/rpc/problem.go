@@ -3,7 +3,9 @@ package rpc
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"net/http"
+	"strconv"
 
 	"github.com/daypass-io/daypass/cred"
 )
@@ -28,16 +30,42 @@ type problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
+
+	// What daypass adds (RFC 9457, section 3.2).
+	Reason string `json:"reason,omitempty"`
+	Rule   string `json:"rule,omitempty"`
+	Claim  string `json:"claim,omitempty"`
 }
 
 func writeProblem(w http.ResponseWriter, err error) {
-	writeProblemStatus(w, httpStatusOf[cred.KindOf(err)], cred.PublicText(err))
+	kind := cred.KindOf(err)
+	p := problemOf(httpStatusOf[kind], cred.PublicText(err))
+	if e, ok := errors.AsType[*cred.Error](err); ok && kind != cred.Internal {
+		p.Reason, p.Rule, p.Claim = e.Reason, e.Rule, e.Claim
+	}
+	setRetryAfter(w, err)
+	writeJSON(w, p.Status, "application/problem+json", p)
 }
 
 func writeProblemStatus(w http.ResponseWriter, code int, detail string) {
-	writeJSON(w, code, "application/problem+json", problem{
-		Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: detail,
-	})
+	writeJSON(w, code, "application/problem+json", problemOf(code, detail))
+}
+
+func problemOf(code int, detail string) problem {
+	return problem{Type: "about:blank", Title: http.StatusText(code), Status: code, Detail: detail}
+}
+
+// setRetryAfter says when to come back (RFC 9110, section 10.2.3), for failures that pass.
+func setRetryAfter(w http.ResponseWriter, err error) {
+	kind := cred.KindOf(err)
+	if kind != cred.Unavailable && kind != cred.Exhausted {
+		return
+	}
+	seconds := int64(1)
+	if e, ok := errors.AsType[*cred.Error](err); ok {
+		seconds = max(seconds, int64(math.Ceil(e.RetryAfter.Seconds())))
+	}
+	w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 }
 
 // oauthError is RFC 6749, section 5.2.
@@ -46,6 +74,19 @@ type oauthError struct {
 	Description string `json:"error_description"`
 	Rule        string `json:"rule,omitempty"`
 	Claim       string `json:"claim,omitempty"`
+	RequestID   string `json:"request_id,omitempty"` // of a request that waits for approval
+	Interval    int    `json:"interval,omitempty"`   // seconds to wait before asking again (RFC 8628, section 3.2)
+}
+
+// pollSeconds is how often a client may ask whether its request is approved.
+const pollSeconds = 5
+
+// writePending says that a request waits for approval, as RFC 8628, section 3.5, has it.
+func writePending(w http.ResponseWriter, g cred.Grant) {
+	writeJSON(w, http.StatusBadRequest, "application/json", oauthError{
+		Error: "authorization_pending", Description: "this needs the approval of others, who have been asked; ask again with this request_id",
+		Rule: g.Rule, RequestID: string(g.ID), Interval: pollSeconds,
+	})
 }
 
 // oauthCodeOf says each kind in OAuth's words: a bad subject token is invalid_request and a target
@@ -69,6 +110,12 @@ var oauthCodeOfReason = map[string]string{
 	"ONE_TARGET":             "invalid_target",
 	"SCOPE_MALFORMED":        "invalid_scope",
 	"SCOPE_NOT_ALLOWED":      "invalid_scope",
+	"USE_DPOP_NONCE":         "use_dpop_nonce",     // RFC 9449, section 8
+	"INVALID_DPOP_PROOF":     "invalid_dpop_proof", // RFC 9449, section 5
+	"DPOP_PROOF_REPLAYED":    "invalid_dpop_proof",
+	"DPOP_KEY_MISMATCH":      "invalid_dpop_proof",
+	"REQUEST_DENIED":         "access_denied", // RFC 8628, section 3.5
+	"REQUEST_EXPIRED":        "expired_token",
 }
 
 // writeOAuthError answers 400 for all that is the caller's, else the kind's own status.
@@ -84,7 +131,7 @@ func writeOAuthError(w http.ResponseWriter, err error) {
 	code := http.StatusBadRequest
 	switch kind {
 	case cred.Unavailable, cred.Exhausted:
-		w.Header().Set("Retry-After", "1")
+		setRetryAfter(w, err)
 		code = httpStatusOf[kind]
 	case cred.Internal:
 		code = httpStatusOf[kind]

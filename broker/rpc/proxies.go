@@ -18,7 +18,7 @@ type proxyService struct {
 
 // Redeem hands a credential to a proxy.
 func (s *proxyService) Redeem(ctx context.Context, r *pb.RedeemRequest) (*pb.RedeemResponse, error) {
-	redeemed, err := s.broker.Redeem(ctx, callerOf(ctx).who, r.GetGrantToken())
+	redeemed, err := s.broker.Redeem(ctx, callerOf(ctx).who.Principal, r.GetGrantToken())
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (s *proxyService) ShipUses(ctx context.Context, r *pb.ShipUsesRequest) (*pb
 	for i, e := range r.GetEntries() {
 		entries[i] = broker.Shipped{Seq: e.GetSeq(), Canonical: e.GetCanonical()}
 	}
-	next, err := s.broker.ShipUses(ctx, callerOf(ctx).who, r.GetLog(), entries)
+	next, err := s.broker.ShipUses(ctx, callerOf(ctx).who.Principal, r.GetLog(), entries)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net"
@@ -38,10 +39,17 @@ const (
 
 // Options are what a Server needs besides the broker. Logger and Metrics are required.
 type Options struct {
-	TLS        *tls.Config // at least TLS 1.3 is spoken; nil: plain text, which the caller allows on loopback alone
+	TLS *tls.Config // at least TLS 1.3 is spoken; nil: plain text, which the caller allows on loopback alone
+	// ClientCAs issue the certificates of companion proxies; nil: there are none. TLS must ask for
+	// certificates and verify none (tls.RequestClientCert): callers may bind grants to their own.
+	ClientCAs  *x509.CertPool
 	Reflection bool
-	Logger     *slog.Logger
-	Metrics    *prometheus.Registry
+	// Handlers answer requests at further paths, which are no part of the API.
+	Handlers map[string]http.Handler
+	// Login is what people need to sign in, for clients that ask; see Login.
+	Login   []Login
+	Logger  *slog.Logger
+	Metrics *prometheus.Registry
 
 	// Heartbeat is how often a watcher of revocations hears from us at the least, so that it can tell
 	// silence from a lost connection. Zero means 2 s.
@@ -57,6 +65,9 @@ type Server struct {
 	metrics   *metrics
 	validate  protovalidate.Validator
 	heartbeat time.Duration
+	clientCAs *x509.CertPool
+	login     []Login
+	binder    *binder
 	inFlight  places // of those who showed who they are
 	openCalls places // of everybody
 	callers   *grpc.Server
@@ -74,7 +85,9 @@ func New(b *broker.Broker, o Options) (*Server, error) {
 	}
 	validate, err := protovalidate.New(protovalidate.WithMessages(
 		&pb.ExchangeRequest{}, &pb.RevokeRequest{}, &pb.RedeemRequest{}, &pb.ShipUsesRequest{},
-		&pb.ListGrantsRequest{}, &pb.GetGrantRequest{}, &pb.ExportRequest{}))
+		&pb.ListGrantsRequest{}, &pb.GetGrantRequest{}, &pb.ExportRequest{}, &pb.WaitRequest{}, &pb.RenewRequest{},
+		&pb.GetRequestRequest{}, &pb.ReviewRequest{}, &pb.ProposeStandingRequest{}, &pb.ReviewStandingRequest{}, &pb.RevokeStandingRequest{},
+		&pb.LockRequest{}, &pb.UnlockRequest{}, &pb.ExplainRequest{}, &pb.GetPolicyRequest{}))
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +97,7 @@ func New(b *broker.Broker, o Options) (*Server, error) {
 	}
 	s := &Server{
 		broker: b, log: o.Logger, metrics: counters, validate: validate, health: health.NewServer(),
+		clientCAs: o.ClientCAs, login: o.Login, binder: newBinder(b.URL()),
 		heartbeat: orDefault(o.Heartbeat, defaultHeartbeat),
 		inFlight:  make(places, orDefault(o.MaxInFlight, defaultInFlight)), openCalls: make(places, maxOpenCalls),
 	}
@@ -110,7 +124,10 @@ func (s *Server) newGRPC(maxBytes int, reflect bool) *grpc.Server {
 		grpc.ChainUnaryInterceptor(s.metrics.unary, s.recoverUnary(), s.recordUnary, s.authUnary, s.limitUnary, s.validateUnary),
 		grpc.ChainStreamInterceptor(s.metrics.stream, s.recoverStream(), s.recordStream, s.authStream, s.limitStream, s.validateStream),
 	)
-	pb.RegisterExchangeServiceServer(g, &exchangeService{broker: s.broker})
+	pb.RegisterExchangeServiceServer(g, &exchangeService{broker: s.broker, binder: s.binder})
+	pb.RegisterApprovalServiceServer(g, &approvalService{broker: s.broker})
+	pb.RegisterLockServiceServer(g, &lockService{broker: s.broker})
+	pb.RegisterPolicyServiceServer(g, &policyService{broker: s.broker})
 	pb.RegisterProxyServiceServer(g, &proxyService{broker: s.broker, heartbeat: s.heartbeat})
 	pb.RegisterAuditServiceServer(g, &auditService{broker: s.broker})
 	healthpb.RegisterHealthServer(g, s.health)
@@ -125,7 +142,7 @@ func (s *Server) newHTTP(o Options) *http.Server {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(o.TLS == nil)
-	web := s.endpoints(o.Metrics)
+	web := s.endpoints(o.Metrics, o.Handlers)
 	return &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
@@ -155,7 +172,7 @@ func atLeastTLS13(c *tls.Config) *tls.Config {
 // grpcFor chooses by the connection: gRPC reads a message before any interceptor can ask who sends
 // it, so large ones are taken only from who has shown a certificate.
 func (s *Server) grpcFor(r *http.Request) *grpc.Server {
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && s.fromOurCA(r.TLS) {
 		return s.proxies
 	}
 	return s.callers

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/daypass-io/daypass/cred"
 )
@@ -56,8 +58,12 @@ func toStatus(err error) error {
 			info.Metadata["claim"] = strings.ToValidUTF8(e.Claim, "\uFFFD")
 		}
 	}
+	details := []protoadapt.MessageV1{info}
+	if e, ok := errors.AsType[*cred.Error](err); ok && e.RetryAfter > 0 {
+		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
+	}
 	st := status.New(codeOf[kind], cred.PublicText(err))
-	if detailed, err := st.WithDetails(info); err == nil {
+	if detailed, err := st.WithDetails(details...); err == nil {
 		st = detailed
 	}
 	return st.Err()

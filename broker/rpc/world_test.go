@@ -82,7 +82,7 @@ func newWorld(t testing.TB, s settings) *world {
 	s.options.Logger = w.logs.logger()
 	s.options.Metrics = prometheus.NewRegistry()
 	if !s.plain {
-		s.options.TLS = w.ca.serverTLS()
+		s.options.TLS, s.options.ClientCAs = w.ca.serverTLS(), w.ca.pool()
 	}
 	w.server, err = rpc.New(w.broker, s.options)
 	must(t, err)
@@ -137,10 +137,15 @@ func rules() policy.Source {
 				HTTP: &policy.HTTP{Upstream: "https://api.example.com"}, Mask: policy.Mask{Detectors: []string{"secrets"}},
 			},
 			{Name: "hidden", Credential: policy.Credential{Issuer: "mint"}, Deliver: "direct"},
+			{Name: "prod", Credential: policy.Credential{Issuer: "mint"}, Deliver: "direct", Quota: policy.Quota{PerPrincipal: "3/1h"}},
 		},
 		Roles: map[string]string{"auditor": `"audit" in principal.groups`, "security": `"security" in principal.groups`},
 		Rules: []policy.Rule{
 			{Name: "team-has-orders", Who: team, May: []policy.May{{Target: "orders", Scopes: []string{"read"}}, {Target: "api"}}, TTL: 15 * time.Minute},
+			{
+				Name: "prod-on-request", Who: team, May: []policy.May{{Target: "prod"}}, TTL: 10 * time.Minute, Renewals: 1,
+				Approval: &policy.Approval{AllOf: []policy.Quorum{{Group: "leads", Count: 1}}, Within: time.Hour, Fresh: time.Hour},
+			},
 			{Name: "nobody-has-hidden", Who: `principal.provider == "other" && principal.subject == "x"`, May: []policy.May{{Target: "hidden"}}, TTL: time.Minute},
 		},
 	}

@@ -2,12 +2,11 @@ package sdk
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/daypass-io/daypass/cred"
 	pb "github.com/daypass-io/daypass/proto/daypass/v1"
@@ -17,7 +16,11 @@ import (
 type Client struct {
 	conn     *grpc.ClientConn
 	tokens   TokenSource
+	broker   string // its URL
 	exchange pb.ExchangeServiceClient
+	approval pb.ApprovalServiceClient
+	lock     pb.LockServiceClient
+	policy   pb.PolicyServiceClient
 	audit    pb.AuditServiceClient
 }
 
@@ -27,48 +30,15 @@ func Dial(broker string, tokens TokenSource, tlsConfig *tls.Config) (*Client, er
 	if err != nil {
 		return nil, err
 	}
-	return &Client{conn, tokens, pb.NewExchangeServiceClient(conn), pb.NewAuditServiceClient(conn)}, nil
+	return &Client{
+		conn: conn, tokens: tokens, broker: strings.TrimSuffix(broker, "/"),
+		exchange: pb.NewExchangeServiceClient(conn), approval: pb.NewApprovalServiceClient(conn),
+		lock: pb.NewLockServiceClient(conn), policy: pb.NewPolicyServiceClient(conn), audit: pb.NewAuditServiceClient(conn),
+	}, nil
 }
 
 // Close ends the connection.
 func (c *Client) Close() error { return c.conn.Close() }
-
-// Granted is what an exchange brings.
-type Granted struct {
-	Grant      *pb.Grant
-	Token      cred.Secret      // the grant token
-	Credential *cred.Credential // nil where a proxy spends it
-	Lease      cred.LeaseID     // of Credential
-}
-
-// Exchange asks for a credential. Where the request carries no idempotency key one is made, so that a
-// retry inside gRPC can't mint twice.
-func (c *Client) Exchange(ctx context.Context, want cred.Request) (Granted, error) {
-	ctx, err := c.authorize(ctx)
-	if err != nil {
-		return Granted{}, err
-	}
-	if want.IdempotencyKey == "" {
-		want.IdempotencyKey = rand.Text()
-	}
-	req := &pb.ExchangeRequest{
-		Target: want.Target, Scopes: want.Scopes, Params: want.Params,
-		Reason: want.Reason, IdempotencyKey: want.IdempotencyKey,
-	}
-	if want.TTL != 0 {
-		req.Ttl = durationpb.New(want.TTL)
-	}
-	r, err := c.exchange.Exchange(ctx, req)
-	if err != nil {
-		return Granted{}, fromStatus("exchange", err)
-	}
-	out := Granted{Grant: r.GetGrant(), Token: cred.SecretString(r.GetGrantToken())}
-	if r.GetCredential() != nil {
-		credential := credentialFrom(r.GetCredential())
-		out.Credential, out.Lease = &credential, cred.LeaseID(r.GetCredential().GetLeaseId())
-	}
-	return out, nil
-}
 
 // Revoke ends a grant and its leases. An empty ID means the grant of the grant token that the client
 // authenticates with.

@@ -63,6 +63,11 @@ func fromStatus(op string, err error) error {
 	}
 	out.Public, out.Reason = st.Message(), info.GetReason()
 	out.Rule, out.Claim = info.GetMetadata()["rule"], info.GetMetadata()["claim"]
+	for _, d := range st.Details() {
+		if retry, ok := d.(*errdetails.RetryInfo); ok {
+			out.RetryAfter = retry.GetRetryDelay().AsDuration()
+		}
+	}
 	if out.Kind == cred.Expired && info.GetMetadata()["kind"] == pending {
 		out.Kind = cred.Pending
 	}

@@ -31,6 +31,9 @@ func (c *config) problems(node *strictyaml.Node) strictyaml.Problems {
 	if err := checkListen(c.Listen, c.TLS.Certificate != ""); err != nil {
 		refuse("listen", "%s", err)
 	}
+	if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Hostname() == "" || u.Scheme != "https" && u.Scheme != "http" || *u != (url.URL{Scheme: u.Scheme, Host: u.Host})) {
+		refuse("url", "must be an http or https URL of scheme and host alone: what callers put before /TARGET")
+	}
 	if u, err := url.Parse(c.Broker.URL); err != nil || u.Hostname() == "" || *u != (url.URL{Scheme: "https", Host: u.Host}) {
 		refuse("broker.url", "must be an https URL of scheme and host alone: a proxy shows its client certificate")
 	}

@@ -20,6 +20,11 @@ type config struct {
 	Name string `yaml:"name,required"`
 	// Where to listen, e.g. `127.0.0.1:8080`.
 	Listen string `yaml:"listen,required"`
+	// The URL that callers use, of scheme and host alone; DPoP proofs must be for it. The address that
+	// a caller connects to where absent.
+	URL string `yaml:"url"`
+	// Ask for a nonce in DPoP proofs, so that none is good at another process, nor after a restart.
+	DPoPNonce bool `yaml:"dpop_nonce"`
 	// The certificate to serve with. Without one the proxy listens on loopback addresses alone.
 	TLS serverTLS `yaml:"tls"`
 	// The broker that grants and revokes.

@@ -63,7 +63,7 @@ func serve(ctx context.Context, c *config, stderr io.Writer) error {
 		return err
 	}
 	front := proxy.NewHTTP(p, proxy.HTTPOptions{
-		RootCAs: roots, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		RootCAs: roots, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug), URL: c.URL, Nonces: c.DPoPNonce,
 	})
 	logger.Info("serving", "name", c.Name, "address", listener.Addr().String(), "tls", listenTLS != nil,
 		"log", log.Signer().Origin(), "log_key", log.VerifierKey())

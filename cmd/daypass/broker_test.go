@@ -20,6 +20,7 @@ import (
 	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/identity/identitytest"
 	"github.com/daypass-io/daypass/broker/rpc"
+	"github.com/daypass-io/daypass/clients/login/logintest"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
@@ -28,14 +29,16 @@ import (
 
 // world is a script's broker: all of it real, but for where credentials come from.
 type world struct {
-	url string
-	idp *identitytest.Issuer
+	url   string
+	idp   *identitytest.Issuer
+	staff *logintest.Provider // where people sign in with a browser or a device
 }
 
 const brokerConfig = `
 server: { listen: "127.0.0.1:1", plain: true }
 identity_providers:
   - { name: people, issuer: "IDP", audiences: ["URL"], groups_claim: groups, allow_plain: true }
+  - { name: staff, issuer: "STAFF", audiences: [daypass-cli], groups_claim: groups, allow_plain: true, login: { client_id: daypass-cli } }
 issuers: [{ name: mint, fake: {} }]
 targets:
   - { name: orders, credential: { issuer: mint, path: password } }
@@ -44,18 +47,31 @@ targets:
   - { name: copilot, credential: { issuer: mint, path: bearer }, http: { upstream: "https://api.example.com" } }
   - { name: regional, credential: { issuer: mint, path: bearer } }
   - { name: hidden, credential: { issuer: mint, path: bearer } }
+  - { name: production, credential: { issuer: mint, path: bearer } }
+  - { name: breakable, credential: { issuer: mint, path: bearer } }
 roles:
   auditor: '"audit" in principal.groups'
   security: '"security" in principal.groups'
 rules:
   - name: the-team
-    who: principal.provider == "people" && "team" in principal.groups
+    who: principal.provider in ["people", "staff"] && "team" in principal.groups
     may: [{ target: orders, scopes: [read] }, { target: buckets }, { target: registry }, { target: copilot, scopes: ["chat*"] }]
     ttl: 15m
+  - name: on-request
+    who: principal.provider in ["people", "staff"] && "team" in principal.groups
+    may: [{ target: production, scopes: [deploy] }]
+    ttl: 30m
+    renewals: 1
+    approval: { all_of: [{ group: leads }, { group: guards }], within: 1h, fresh: 1h }
+  - name: in-need
+    who: principal.provider in ["people", "staff"] && "team" in principal.groups
+    may: [{ target: breakable }]
+    ttl: 10m
+    break_glass: { max_ttl: 10m, review: { groups: [leads], within: 24h } }
   - name: one-region
-    who: principal.provider == "people" && "team" in principal.groups
+    who: principal.provider in ["people", "staff"] && "team" in principal.groups
     when: has(request.params.region) && request.params.region == "eu=west"
-    may: [{ target: regional }]
+    may: [{ target: regional, params: { region: { any_of: ["*"] } } }]
     ttl: 15m
 `
 
@@ -90,6 +106,9 @@ func startBroker(ts *testscript.TestScript, _ bool, args []string) {
 	w.idp, err = identitytest.New()
 	ts.Check(err)
 	ts.Defer(w.idp.Close)
+	w.staff = logintest.New()
+	ts.Defer(w.staff.Close)
+	options.Login = []rpc.Login{{Provider: "staff", Issuer: w.staff.URL, ClientID: logintest.ClientID, Scopes: []string{"openid", "offline_access"}}}
 	server, err := rpc.New(w.broker(ts, options.Logger), options)
 	ts.Check(err)
 	served := make(chan error, 1)
@@ -99,11 +118,12 @@ func startBroker(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(<-served)
 	})
 	ts.Setenv("DAYPASS_BROKER", w.url)
+	ts.Setenv("STAFF", w.staff.URL)
 }
 
 // broker makes the broker, and log.key with its log's verifier key.
 func (w *world) broker(ts *testscript.TestScript, logger *slog.Logger) *broker.Broker {
-	text := strings.NewReplacer("IDP", w.idp.URL(), "URL", w.url).Replace(brokerConfig)
+	text := strings.NewReplacer("IDP", w.idp.URL(), "STAFF", w.staff.URL, "URL", w.url).Replace(brokerConfig)
 	c, err := config.Parse("daypass.yaml", []byte(text), config.Options{WithoutFiles: true})
 	ts.Check(err)
 	signer, err := audit.GenerateSigner("broker.example.com/log")

@@ -18,6 +18,7 @@ func newExchange(c *connection) *cobra.Command {
 	var want cred.Request
 	var params []string
 	var output string
+	var how exchangeFlags
 	cmd := &cobra.Command{
 		Use:   "exchange TARGET",
 		Short: "Exchange your identity for a credential",
@@ -25,7 +26,10 @@ func newExchange(c *connection) *cobra.Command {
 
 Where the policy delivers directly, the credential comes back at once; where it
 delivers through a proxy, a grant token comes back, which the proxy takes in its
-place. The credential itself is printed only where -o asks for it:
+place. Where people have to agree first, the request's ID is printed and the exit
+code is 4: come back with --request ID once they have, or give --wait and stay.
+
+The credential itself is printed only where -o asks for it:
 
   text   what was granted, and no secret
   json   all of it
@@ -35,17 +39,21 @@ place. The credential itself is printed only where -o asks for it:
          token, goes by DAYPASS_CREDENTIAL_NAME
   token  the grant token, or the one field that the credential has`,
 		Example: `  daypass exchange orders-db --scope read -o env
-  daypass exchange copilot --reason 'ticket 4711' -o token`,
+  daypass exchange copilot --reason 'ticket 4711' -o token
+  daypass exchange orders-db --reason 'ticket 4711' --wait -o env`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
 			want.Target = args[0]
 			var err error
-			if want.Params, err = parseParams(params); err != nil {
+			if want.Params, err = parsePairs("--param", params); err != nil {
 				return err
 			}
-			granted, err := client.Exchange(cmd.Context(), want)
+			granted, err := how.exchange(cmd, client, want)
 			if err != nil {
 				return err
+			}
+			if granted.Pending() {
+				return showPending(cmd.OutOrStdout(), output, granted.Grant)
 			}
 			return exchangeOutputs[output](cmd.OutOrStdout(), granted)
 		}),
@@ -56,19 +64,21 @@ place. The credential itself is printed only where -o asks for it:
 	f.DurationVar(&want.TTL, "ttl", 0, "how long you need it; as long as the rule allows where not given")
 	f.StringVar(&want.Reason, "reason", "", "why, for people and the log")
 	f.StringVar(&want.IdempotencyKey, "idempotency-key", "", "name of this request: a retry with the same one never mints twice")
+	how.add(cmd)
 	cli.AddChoice(cmd, &output, "output", "o", cli.Text, cli.JSON, "env", "token")
 	return cmd
 }
 
-func parseParams(pairs []string) (map[string]string, error) {
-	if len(pairs) == 0 {
+// parsePairs reads the values of a flag that is NAME=VALUE.
+func parsePairs(flag string, all []string) (map[string]string, error) {
+	if len(all) == 0 {
 		return nil, nil
 	}
 	out := map[string]string{}
-	for _, pair := range pairs {
+	for _, pair := range all {
 		name, value, ok := strings.Cut(pair, "=")
 		if !ok || name == "" {
-			return nil, cli.Usagef("--param must be NAME=VALUE, not %q", pair)
+			return nil, cli.Usagef("%s must be NAME=VALUE, not %q", flag, pair)
 		}
 		out[name] = value
 	}
@@ -121,6 +131,8 @@ var awsNames = map[string]string{ //nolint:gosec // G101: names of variables, no
 // their place.
 var ownNames = []string{
 	"DAYPASS_GRANT", "DAYPASS_TOKEN", "DAYPASS_ID_TOKEN", "DAYPASS_BROKER", "DAYPASS_CA_FILE", "DAYPASS_AUDIENCE", "DAYPASS_LOG_KEY",
+	"DAYPASS_HOME", "DAYPASS_KEYRING",
+	"DAYPASS_LOGIN_PROVIDER", "DAYPASS_LOGIN_ISSUER", "DAYPASS_LOGIN_CLIENT_ID", "DAYPASS_LOGIN_CLIENT_SECRET",
 }
 
 // exchangeEnv writes lines that a shell can eval.

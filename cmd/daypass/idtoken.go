@@ -12,30 +12,83 @@ import (
 	"strings"
 	"time"
 
+	"github.com/daypass-io/daypass/clients/login"
 	"github.com/daypass-io/daypass/clients/sdk"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/cli"
+	"github.com/daypass-io/daypass/internal/jws"
 )
 
 // maxTokenBytes bounds what is read as a token.
 const maxTokenBytes = 64 << 10
 
-// idTokens finds the caller's ID token: a file, the environment, or the CI job's own token service.
+// idTokens finds the caller's ID token: a file, the environment, the CI job's own token service, or the
+// person's sign-in.
 func (c *connection) idTokens(stdin io.Reader) sdk.TokenSource {
 	return func(ctx context.Context) (cred.Secret, error) {
-		switch {
-		case c.idTokenFile != "":
-			return readTokenFile(c.idTokenFile, stdin)
-		case strings.TrimSpace(os.Getenv("DAYPASS_ID_TOKEN")) != "":
-			return cred.SecretString(strings.TrimSpace(os.Getenv("DAYPASS_ID_TOKEN"))), nil
-		case os.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "":
-			return githubToken(ctx, c.tokenAudience())
+		if tok, err := c.givenToken(ctx, stdin); err != nil || !tok.IsZero() {
+			return tok, err
 		}
-		return cred.Secret{}, cli.HintedError{
-			Err:  errors.New("no ID token was found, so the broker can't tell who you are"),
-			Hint: "give --id-token-file, set DAYPASS_ID_TOKEN, or in GitHub Actions add 'permissions: id-token: write' to the job",
-		}
+		return c.loginToken(ctx)
 	}
+}
+
+// givenToken is the ID token of this one call, empty where there is none.
+func (c *connection) givenToken(ctx context.Context, stdin io.Reader) (cred.Secret, error) {
+	switch {
+	case c.idTokenFile != "":
+		return readTokenFile(c.idTokenFile, stdin)
+	case strings.TrimSpace(os.Getenv("DAYPASS_ID_TOKEN")) != "":
+		return cred.SecretString(strings.TrimSpace(os.Getenv("DAYPASS_ID_TOKEN"))), nil
+	case os.Getenv("ACTIONS_ID_TOKEN_REQUEST_URL") != "":
+		return githubToken(ctx, c.tokenAudience())
+	}
+	return cred.Secret{}, nil
+}
+
+// loginToken is the ID token of the person's sign-in, refreshed where it is about to end.
+func (c *connection) loginToken(ctx context.Context) (cred.Secret, error) {
+	k, err := c.keeper(os.Stderr)
+	if err != nil {
+		return cred.Secret{}, err
+	}
+	tok, err := k.IDToken(ctx)
+	return tok, explainSignedOut(err)
+}
+
+// explainSignedOut names all the ways to say who one is.
+func explainSignedOut(err error) error {
+	if e, ok := errors.AsType[*cred.Error](err); !ok || e.Reason != login.ReasonSignedOut {
+		return err
+	}
+	return cli.HintedError{
+		Err:  errors.New("no ID token was found, so the broker can't tell who you are"),
+		Hint: "sign in with 'daypass login'; or give --id-token-file, set DAYPASS_ID_TOKEN, or in GitHub Actions add 'permissions: id-token: write' to the job",
+	}
+}
+
+// holder tells who the caller is, without a look at the broker; a sign-in need not be refreshed for it.
+func (c *connection) holder(stdin io.Reader) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		tok, err := c.givenToken(ctx, stdin)
+		if err != nil {
+			return "", err
+		}
+		if tok.IsZero() {
+			return c.signedIn()
+		}
+		p, err := jws.Parse(tok.RevealString(), maxTokenBytes)
+		return fmt.Sprintf("%q %q", p.Claims["iss"], p.Claims["sub"]), err
+	}
+}
+
+func (c *connection) signedIn() (string, error) {
+	k, err := c.keeper(os.Stderr)
+	if err != nil {
+		return "", err
+	}
+	s, err := k.Current()
+	return fmt.Sprintf("%q %q", s.Method.Issuer, s.Subject), explainSignedOut(err)
 }
 
 // readTokenFile reads a token from a file, or from stdin where its name is "-".

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,11 +14,21 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/daypass-io/daypass/clients/login/logintest"
 	"github.com/daypass-io/daypass/internal/cli/clitest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"daypass": main})
+	testscript.Main(m, map[string]func(){"daypass": main, "git-credential-daypass": main, "browser": browse})
+}
+
+// browse is what a browser is to a sign-in: it goes where it is sent.
+func browse() {
+	resp, err := http.Get(os.Args[1])
+	if err != nil {
+		os.Exit(1)
+	}
+	resp.Body.Close()
 }
 
 // TestScripts has, besides clitest's commands,
@@ -26,10 +37,14 @@ func TestMain(m *testing.M) {
 //	idtoken FILE SUBJECT [GROUP...]      writes an ID token that the broker takes
 //	expired FILE                         writes one that has expired
 //	actions STATUS                       sets the variables that a GitHub Actions job has
+//	staff WHAT [ARG]                     changes the provider that people sign in with, see staff
+//	await-request REASON NAME            waits for a request with a reason, and sets a variable to its ID
+//	until NAME DURATION                  sets a variable to an instant so far from now
 //	pick NAME PATH                       sets a variable to a value of the JSON that was printed
 func TestScripts(t *testing.T) {
 	clitest.Run(t, prepareWorld, map[string]clitest.Command{
-		"broker": startBroker, "idtoken": idToken, "expired": expired, "actions": actions, "pick": pick,
+		"broker": startBroker, "idtoken": idToken, "expired": expired, "actions": actions, "pick": pick, "staff": staff,
+		"await-request": awaitRequest, "until": until,
 	})
 }
 
@@ -67,6 +82,54 @@ func actions(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(service.Close)
 	ts.Setenv("ACTIONS_ID_TOKEN_REQUEST_URL", service.URL+"/token?api-version=2.0")
 	ts.Setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token")
+}
+
+// staff changes the provider that people sign in with, or looks at it:
+//
+//	staff enter FILE        enters the code that is shown in a file
+//	staff subject NAME      the person who signs in from now on
+//	staff lifetime 1h       of ID tokens
+//	staff interval N        seconds that devices wait
+//	staff end               every sign-in, as an administrator would
+//	staff no refresh|device|revocation
+//	staff alive N           checks how many sign-ins have not ended
+func staff(ts *testscript.TestScript, _ bool, args []string) {
+	p, arg := worldOf(ts).staff, ""
+	if len(args) > 1 {
+		arg = args[1]
+	}
+	switch args[0] {
+	case "enter":
+		code := regexp.MustCompile(`(?m)^  ([A-Z2-7]{4}-[A-Z2-7]{4})$`).FindStringSubmatch(ts.ReadFile(arg))
+		if code == nil || !p.Enter(code[1]) {
+			ts.Fatalf("%s shows no code that waits", arg)
+		}
+	case "end":
+		p.EndAll()
+	case "alive":
+		if got := strconv.Itoa(p.Alive()); got != arg {
+			ts.Fatalf("%s sign-ins are alive", got)
+		}
+	default:
+		p.Set(func(b *logintest.Behaviour) { changeStaff(ts, b, args[0], arg) })
+	}
+}
+
+func changeStaff(ts *testscript.TestScript, b *logintest.Behaviour, what, arg string) {
+	var err error
+	switch what {
+	case "subject":
+		b.Person = logintest.Person{Subject: arg, Groups: []string{"team"}}
+	case "lifetime":
+		b.Lifetime, err = time.ParseDuration(arg)
+	case "interval":
+		b.Interval, err = strconv.Atoi(arg)
+	case "no":
+		b.NoRefresh, b.NoDevice, b.NoRevocation = arg == "refresh", arg == "device", arg == "revocation"
+	default:
+		ts.Fatalf("staff: what is %q?", what)
+	}
+	ts.Check(err)
 }
 
 func pick(ts *testscript.TestScript, _ bool, args []string) {

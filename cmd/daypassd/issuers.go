@@ -200,10 +200,11 @@ func (v *vaultSection) open(s *settings, keys *token.KeyRing) (issuer.Issuer, er
 }
 
 // pathsOf lists what targets read from an issuer.
-func (s *settings) pathsOf(issuer string) []string {
+func (s *settings) pathsOf(name string) []string {
 	var paths []string
 	for _, t := range s.config.Targets {
-		if t.Credential.Issuer == issuer && !slices.Contains(paths, t.Credential.Path) {
+		asked := len(issuer.Placeholders(t.Credential.Path)) > 0 // what callers choose of it is not known
+		if t.Credential.Issuer == name && !asked && !slices.Contains(paths, t.Credential.Path) {
 			paths = append(paths, t.Credential.Path)
 		}
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/daypass-io/daypass/broker"
 	"github.com/daypass-io/daypass/broker/config"
 	"github.com/daypass-io/daypass/broker/identity"
+	"github.com/daypass-io/daypass/broker/notice"
 	"github.com/daypass-io/daypass/broker/rpc"
 	"github.com/daypass-io/daypass/internal/cli"
 	"github.com/daypass-io/daypass/issuer"
@@ -39,18 +40,24 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 	}
 	cli.TuneServer()
 	logger := slog.New(slog.NewTextHandler(stderr, nil))
-	b, issuers, closeAll, err := open(ctx, s, logger)
+	r, err := open(ctx, s, logger)
 	if err != nil {
 		return err
 	}
-	defer closeAll()
+	defer r.close()
 	tlsConfig, err := serverTLS(s.config.Server)
 	if err != nil {
 		return err
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	server, err := rpc.New(b, rpc.Options{TLS: tlsConfig, Reflection: s.config.Server.Reflection, Logger: logger, Metrics: registry})
+	clientCAs, err := proxyCA(s.config.Server)
+	if err != nil {
+		return err
+	}
+	server, err := rpc.New(r.broker, rpc.Options{
+		TLS: tlsConfig, ClientCAs: clientCAs, Login: logins(s.config), Handlers: r.channels.clicks(r.broker, logger), Reflection: s.config.Server.Reflection, Logger: logger, Metrics: registry,
+	})
 	if err != nil {
 		return err
 	}
@@ -63,18 +70,22 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 	if ready != nil {
 		ready(listener.Addr().String())
 	}
-	return runAll(ctx, logger, b, issuers, server, listener)
+	background := []func(context.Context) error{
+		r.broker.Run, r.dispatcher.Run, newReloader(path, s, r.broker, logger).run,
+		// Vault may fetch our keys to check who we are, so this comes when we serve.
+		func(ctx context.Context) error { checkIssuers(ctx, logger, r.issuers); return nil },
+	}
+	return runAll(ctx, logger, background, server, listener)
 }
 
-// runAll serves and sweeps until ctx ends, then finishes what runs.
-func runAll(ctx context.Context, logger *slog.Logger, b *broker.Broker, issuers map[string]issuer.Issuer, server *rpc.Server, l net.Listener) error {
-	sweepCtx, stopSweep := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopSweep()
-	var sweep errgroup.Group
-	sweep.Go(func() error { return b.Run(sweepCtx) })
-	// Vault may fetch our keys to check who we are, so this comes when we serve.
-	sweep.Go(func() error { checkIssuers(sweepCtx, logger, issuers); return nil })
-
+// runAll serves, and does what goes on in the background, until ctx ends, then finishes what runs.
+func runAll(ctx context.Context, logger *slog.Logger, background []func(context.Context) error, server *rpc.Server, l net.Listener) error {
+	backCtx, stopBack := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopBack()
+	var back errgroup.Group
+	for _, run := range background {
+		back.Go(func() error { return run(backCtx) })
+	}
 	serving, ended := errgroup.WithContext(ctx)
 	serving.Go(func() error { return server.Serve(l) })
 	serving.Go(func() error {
@@ -88,51 +99,70 @@ func runAll(ctx context.Context, logger *slog.Logger, b *broker.Broker, issuers 
 		return nil
 	})
 	err := serving.Wait()
-	stopSweep()
-	return errors.Join(err, sweep.Wait())
+	stopBack()
+	return errors.Join(err, back.Wait())
 }
 
-// open opens the store and makes the broker and its issuers. What is returned last closes all of it.
-func open(ctx context.Context, s *settings, logger *slog.Logger) (*broker.Broker, map[string]issuer.Issuer, func(), error) {
+// running is a broker and what it works with.
+type running struct {
+	broker     *broker.Broker
+	issuers    map[string]issuer.Issuer
+	channels   channels
+	dispatcher *notice.Dispatcher
+	close      func()
+}
+
+// open opens the store and makes the broker and what it works with.
+func open(ctx context.Context, s *settings, logger *slog.Logger) (*running, error) {
 	c := s.config
 	if err := os.MkdirAll(filepath.Dir(c.Store.Path), 0o700); err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	raw, err := bolt.Open(c.Store.Path, s.signer, bolt.Options{})
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
-	b, issuers, closeIssuers, err := assemble(ctx, s, raw, logger)
+	r, err := assemble(ctx, s, raw, logger)
 	if err != nil {
-		return nil, nil, nil, errors.Join(err, raw.Close())
+		return nil, errors.Join(err, raw.Close())
 	}
-	return b, issuers, func() { closeIssuers(); _ = raw.Close() }, nil
+	closeIssuers := r.close
+	r.close = func() { closeIssuers(); _ = raw.Close() }
+	return r, nil
 }
 
-func assemble(ctx context.Context, s *settings, raw *bolt.Store, logger *slog.Logger) (*broker.Broker, map[string]issuer.Issuer, func(), error) {
+// assemble makes a broker over a store; close then closes its issuers.
+func assemble(ctx context.Context, s *settings, raw *bolt.Store, logger *slog.Logger) (*running, error) {
 	c := s.config
 	sealed := store.Sealed(raw, s.sealing)
 	who, err := identity.New(c.Providers(), time.Now)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
+	}
+	out, err := openChannels(c)
+	if err != nil {
+		return nil, err
 	}
 	keys, err := broker.OpenKeys(ctx, sealed, c.Tokens.Algorithm, time.Now())
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	issuers, closeIssuers, err := s.openIssuers(keys)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, err
 	}
 	b, err := broker.New(ctx, broker.Config{
 		URL: c.Server.URL, Store: sealed, Log: raw.Log(), Identity: who, Policy: c.Policy, Keys: keys,
-		Issuers: issuers, Logger: logger, Now: time.Now, MayRedeem: mayRedeem(c), IssueTimeout: c.Issuing.Timeout,
+		Issuers: issuers, Logger: logger, Now: time.Now, MayRedeem: mayRedeem(c), IssueTimeout: c.Issuing.Timeout, Notify: notifier(c, out),
 	})
 	if err != nil {
 		closeIssuers()
-		return nil, nil, nil, err
+		return nil, err
 	}
-	return b, issuers, closeIssuers, nil
+	return &running{
+		broker: b, issuers: issuers, channels: out, close: closeIssuers,
+		dispatcher: notice.NewDispatcher(sealed, out.senders, logger, time.Now),
+	}, nil
 }
 
 func mayRedeem(c *config.Config) func(proxy, target string) bool {
@@ -143,7 +173,7 @@ func mayRedeem(c *config.Config) func(proxy, target string) bool {
 }
 
 // serverTLS is what the broker serves with; nil for plain text on loopback. A client certificate is
-// asked of nobody and verified where one is shown: proxies show theirs.
+// asked of nobody, and taken from any issuer: proxies show ours, and callers may bind grants to theirs.
 func serverTLS(c config.Server) (*tls.Config, error) {
 	if c.Plain {
 		return nil, nil
@@ -152,17 +182,32 @@ func serverTLS(c config.Server) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the server's certificate can't be loaded: %w", err)
 	}
-	out := &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}}
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert}, nil
+}
+
+// proxyCA is who issues the certificates of companion proxies; nil: nobody.
+func proxyCA(c config.Server) (*x509.CertPool, error) {
 	if c.TLS.ClientCA == "" {
-		return out, nil
+		return nil, nil
 	}
 	pem, err := os.ReadFile(c.TLS.ClientCA)
 	if err != nil {
 		return nil, fmt.Errorf("the CA of the proxies can't be read: %w", err)
 	}
-	out.ClientCAs, out.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
-	if !out.ClientCAs.AppendCertsFromPEM(pem) {
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s holds no PEM certificate", c.TLS.ClientCA)
 	}
-	return out, nil
+	return pool, nil
+}
+
+// logins are the identity providers that people sign in with.
+func logins(c *config.Config) []rpc.Login {
+	var all []rpc.Login
+	for i, p := range c.IdentityProviders {
+		if p.Login != nil {
+			all = append(all, rpc.Login{Provider: p.Name, Issuer: c.Providers()[i].Issuer, ClientID: p.Login.ClientID, Scopes: p.Login.Scopes})
+		}
+	}
+	return all
 }

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/broker/config"
+	"github.com/daypass-io/daypass/broker/policy"
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/glob"
 	"github.com/daypass-io/daypass/internal/keyfile"
 	"github.com/daypass-io/daypass/internal/strictyaml"
 	"github.com/daypass-io/daypass/proxy/mask"
@@ -48,6 +51,9 @@ func (s *settings) problems(c *config.Config) strictyaml.Problems {
 		s.drivers = append(s.drivers, d)
 		problems = append(problems, found...)
 	}
+	if _, err := openChannels(c); err != nil {
+		problems = append(problems, c.At.Problem("notices.channels", err.Error(), ""))
+	}
 	return append(append(problems, deliveryProblems(c)...), s.keyProblems(c)...)
 }
 
@@ -67,19 +73,28 @@ func (s *settings) keyProblems(c *config.Config) strictyaml.Problems {
 	return problems
 }
 
-// deliveryProblems finds targets that hand a secret out which only a proxy may hold.
+// deliveryProblems finds targets, and rules, that hand a secret out which only a proxy may hold.
 func deliveryProblems(c *config.Config) strictyaml.Problems {
 	static := map[string]bool{}
 	for _, i := range c.Issuers {
 		static[i.Name] = i.Driver == staticDriver
 	}
 	var problems strictyaml.Problems
+	refuse := func(path, what, issuer, hint string) {
+		problems = append(problems, c.At.Problem(path, fmt.Sprintf("delivers the static secret of issuer %q%s to the caller, who would keep it for ever", issuer, what), hint))
+	}
 	for i, t := range c.Targets {
-		direct := t.Deliver == string(cred.DeliverDirect) || t.Deliver == "" && t.HTTP == nil
-		if direct && static[t.Credential.Issuer] {
-			problems = append(problems, c.At.Problem(strictyaml.Index("targets", i),
-				fmt.Sprintf("delivers the static secret of issuer %q to the caller, who would keep it for ever", t.Credential.Issuer),
-				"set http, so that a proxy spends it"))
+		if !static[t.Credential.Issuer] {
+			continue
+		}
+		if t.Deliver == string(cred.DeliverDirect) || t.Deliver == "" && t.HTTP == nil {
+			refuse(strictyaml.Index("targets", i), "", t.Credential.Issuer, "set http, so that a proxy spends it")
+		}
+		for j, r := range c.Rules {
+			names := func(m policy.May) bool { return glob.Pattern(m.Target).Match(t.Name) }
+			if r.Deliver == string(cred.DeliverDirect) && slices.ContainsFunc(r.May, names) {
+				refuse(strictyaml.Index("rules", j)+".deliver", fmt.Sprintf(", at target %q,", t.Name), t.Credential.Issuer, "leave deliver to the target")
+			}
 		}
 	}
 	return problems

@@ -52,5 +52,5 @@ func (s *Set) fetch(ctx context.Context) ([]key, error) {
 	if int64(len(doc)) > s.o.MaxBytes {
 		return nil, fmt.Errorf("jwks: %s answers with more than %d bytes", s.url, s.o.MaxBytes)
 	}
-	return parse(doc)
+	return parse(doc, s.o.Uses...)
 }

@@ -24,6 +24,7 @@ type Options struct {
 	MaxStale    time.Duration // how old keys may grow while the issuer can't be reached; 1 h
 	Timeout     time.Duration // of one fetch; 5 s
 	MaxBytes    int64         // of the document; 256 KiB
+	Uses        []string      // the "use" that a key may have, if it has one; "sig"
 	Client      *http.Client  // its CheckRedirect is replaced; nil: a client of the Set's own
 	Now         func() time.Time
 }

@@ -34,8 +34,11 @@ type publicKey interface{ Equal(crypto.PublicKey) bool }
 
 // parse reads a JWK set. Keys that we can't use are left out (RFC 7517, section 5): symmetric,
 // private, weak, of an unknown type, or meant for something else. Where two different keys have the
-// same kid, neither is used.
-func parse(doc []byte) ([]key, error) {
+// same kid, neither is used. A key that names its use must have one of uses; "sig" where none is given.
+func parse(doc []byte, uses ...string) ([]key, error) {
+	if len(uses) == 0 {
+		uses = []string{"sig"}
+	}
 	var set struct {
 		Keys *[]jsontext.Value `json:"keys"`
 	}
@@ -50,14 +53,14 @@ func parse(doc []byte) ([]key, error) {
 	}
 	var keys []key
 	for _, raw := range *set.Keys {
-		if k, ok := parseKey(raw); ok {
+		if k, ok := parseKey(raw, uses); ok {
 			keys = append(keys, k)
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(keys), func(k key) bool { return contested(keys, k) }), nil
 }
 
-func parseKey(raw jsontext.Value) (key, bool) {
+func parseKey(raw jsontext.Value, uses []string) (key, bool) {
 	var meta struct {
 		Use *string   `json:"use"`
 		Ops *[]string `json:"key_ops"`
@@ -65,7 +68,7 @@ func parseKey(raw jsontext.Value) (key, bool) {
 	if json.Unmarshal(raw, &meta) != nil {
 		return key{}, false
 	}
-	if meta.Use != nil && *meta.Use != "sig" || meta.Ops != nil && !slices.Contains(*meta.Ops, "verify") {
+	if meta.Use != nil && !slices.Contains(uses, *meta.Use) || meta.Ops != nil && !slices.Contains(*meta.Ops, "verify") {
 		return key{}, false
 	}
 	var k jose.JSONWebKey

@@ -49,6 +49,25 @@ type Parsed struct {
 // The error is a *cred.Error of Kind Unauthenticated, whose Reason is TOKEN_TOO_LARGE,
 // TOKEN_ALGORITHM or TOKEN_MALFORMED.
 func Parse(compact string, maxBytes int) (Parsed, error) {
+	return parse(compact, maxBytes, func(p *Parsed, header string) (err error) {
+		p.Header, err = readHeader(header)
+		return err
+	})
+}
+
+// ParseWithKey reads a token that carries the key which verifies it, as a DPoP proof does (RFC 9449,
+// section 4.2). It refuses what Parse refuses, and every header that has other members than alg, typ
+// and jwk, or lacks one of them. The key is returned as it was sent. Nothing of it is checked, and
+// it says nothing about who signed but that it was its holder.
+func ParseWithKey(compact string, maxBytes int) (p Parsed, jwk map[string]any, err error) {
+	p, err = parse(compact, maxBytes, func(p *Parsed, header string) (err error) {
+		p.Header, jwk, err = readHeaderWithKey(header)
+		return err
+	})
+	return p, jwk, err
+}
+
+func parse(compact string, maxBytes int, readHeader func(p *Parsed, part string) error) (Parsed, error) {
 	if len(compact) > maxBytes {
 		return Parsed{}, refusef("TOKEN_TOO_LARGE", "the token has %d bytes, and at most %d are accepted", len(compact), maxBytes)
 	}
@@ -57,7 +76,7 @@ func Parse(compact string, maxBytes int) (Parsed, error) {
 		return Parsed{}, err
 	}
 	var p Parsed
-	if p.Header, err = readHeader(header); err != nil {
+	if err = readHeader(&p, header); err != nil {
 		return Parsed{}, err
 	}
 	if p.Payload, err = decode(payload, "claims"); err != nil {
@@ -129,6 +148,25 @@ func readHeader(part string) (Header, error) {
 		return Header{}, refusef("TOKEN_MALFORMED", "the token's header names its key in %d bytes, and at most %d are accepted", len(h.Kid), maxKid)
 	}
 	return h, checkAlg(h.Alg)
+}
+
+// readHeaderWithKey reads a header of alg, typ and jwk.
+func readHeaderWithKey(part string) (Header, map[string]any, error) {
+	raw, err := decode(part, "header")
+	if err != nil {
+		return Header{}, nil, err
+	}
+	members, err := readObject(raw, "header")
+	if err != nil {
+		return Header{}, nil, err
+	}
+	alg, hasAlg := members["alg"].(string)
+	typ, hasTyp := members["typ"].(string)
+	jwk, hasKey := members["jwk"].(map[string]any)
+	if len(members) != 3 || !hasAlg || !hasTyp || !hasKey {
+		return Header{}, nil, refusef("TOKEN_MALFORMED", "the token's header is not made of alg, typ and jwk alone")
+	}
+	return Header{Alg: alg, Typ: typ}, jwk, checkAlg(alg)
 }
 
 func checkAlg(alg string) error {

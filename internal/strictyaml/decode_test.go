@@ -210,6 +210,10 @@ func TestSecrets(t *testing.T) {
 	write("token", value+"\n")
 	write("empty", "\n")
 	write("large", strings.Repeat("x", maxSecretBytes+1))
+	write("wide", value+"\n")
+	if err := os.Chmod(filepath.Join(dir, "wide"), 0o640); err != nil {
+		t.Fatal(err)
+	}
 	t.Setenv("DAYPASS_TEST_TOKEN", value)
 	for _, c := range []struct{ ref, want string }{
 		{"file:token", ""},
@@ -221,6 +225,7 @@ func TestSecrets(t *testing.T) {
 		{"file:.", "there is no file"},
 		{"file:empty", "is empty"},
 		{"file:large", "is larger than"},
+		{"file:wide", "has mode 0640 and others may use it"},
 		{"vault:a", "must be a reference"},
 		{value, "must be a reference"},
 		{"'5'", "must be a reference"},

@@ -155,6 +155,9 @@ func secretFromFile(path string) (s cred.Secret, problem string) {
 	if err != nil || !info.Mode().IsRegular() {
 		return s, fmt.Sprintf("there is no file %s that can be read", path)
 	}
+	if wide := info.Mode().Perm() &^ 0o600; wide != 0 {
+		return s, fmt.Sprintf("the file %s has mode %04o and others may use it; run: chmod 600 %s", path, info.Mode().Perm(), path)
+	}
 	if info.Size() > maxSecretBytes {
 		return s, fmt.Sprintf("the file %s is larger than %d bytes", path, maxSecretBytes)
 	}

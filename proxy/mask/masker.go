@@ -94,16 +94,16 @@ func (m *Masker) Bytes(text []byte) ([]byte, []Count) {
 	return out, m.counts(t)
 }
 
-// clean reports whether the sieve alone tells that nothing in a whole text is masked. It may say no
-// of a text that is.
-func (m *Masker) clean(text []byte) bool {
+// Clean reports whether a quick look tells that nothing in a whole text is masked. It may say no of a
+// text of which Bytes would mask nothing.
+func (m *Masker) Clean(text []byte) bool {
 	at, hits := m.sieve.next(text, 0)
 	return hits == 0 || at+sieveWidth > len(text) && !m.known.short
 }
 
 // whole appends text with everything masked to dst, and adds what was masked to t.
 func (m *Masker) whole(dst, text []byte, t tally) []byte {
-	if m.clean(text) {
+	if m.Clean(text) {
 		return append(dst, text...)
 	}
 	out := outBuffer{m, dst}

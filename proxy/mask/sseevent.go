@@ -9,7 +9,7 @@ import (
 
 // freeByte returns a control character that does not occur in raw. It stands in an event's frame for
 // each segment; no detector takes it for a part of anything. Where there is none, which takes an
-// event made for it, zero is returned and the segments are left out.
+// event made for it, zero is returned, and the segments are left out and counted as Undecided.
 func freeByte(raw []byte) byte {
 	for c := byte(1); c < ' '; c++ {
 		if c != '\t' && c != '\n' && c != '\r' && bytes.IndexByte(raw, c) < 0 {
@@ -86,6 +86,9 @@ func (e *event) setFrame(m *Masker, frame []byte, t tally) {
 		e.frame = [][]byte{frame}
 		return
 	}
+	if e.hole == 0 {
+		t[m.undecidedRank()]++
+	}
 	e.frame = bytes.Split(frame, []byte{e.hole})
 	if len(e.frame) != len(e.segs)+1 || e.hole == 0 {
 		e.changed = true
@@ -130,7 +133,7 @@ func (m *Masker) leaf(literal []byte, kind leafKind, t tally) (masked []byte, ch
 	if kind == leafAlone {
 		value = decoded(literal)
 	}
-	if m.clean(value) {
+	if m.Clean(value) {
 		return literal, false
 	}
 	before := t.sum()

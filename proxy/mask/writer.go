@@ -3,6 +3,7 @@ package mask
 import (
 	"errors"
 	"io"
+	"sync"
 )
 
 // errClosed answers a Write behind Close.
@@ -13,6 +14,7 @@ type Writer struct {
 	engine *engine
 	dst    io.Writer
 	out    outBuffer
+	room   *room // owner: the Writer until it is closed
 	closed bool
 	err    error // the destination's, or errClosed
 }
@@ -21,7 +23,26 @@ type Writer struct {
 func (m *Masker) Writer(dst io.Writer) *Writer {
 	w := &Writer{dst: dst, out: outBuffer{m: m}}
 	w.engine = newEngine(m, &w.out)
+	w.room = rooms.Get().(*room)
+	w.engine.v.buf, w.out.b = w.room.in[:0], w.room.out[:0]
 	return w
+}
+
+// room is what a Writer works in. One that is closed gives it back for the next.
+type room struct{ in, out []byte }
+
+var rooms = sync.Pool{New: func() any { return new(room) }}
+
+// mostRoom is what is kept of either half: a chunk and what may be held back.
+const mostRoom = chunk + 2*maxHold
+
+// leave gives the room back.
+func (w *Writer) leave() {
+	r := w.room
+	if r.in, r.out = w.engine.v.buf, w.out.b; cap(r.in) <= mostRoom && cap(r.out) <= mostRoom {
+		rooms.Put(r)
+	}
+	w.engine.v.buf, w.out.b, w.room = nil, nil, nil
 }
 
 // Write implements Stream.
@@ -66,6 +87,7 @@ func (w *Writer) Close() error {
 		return nil
 	}
 	w.closed = true
+	defer w.leave()
 	if w.err != nil {
 		return w.err
 	}

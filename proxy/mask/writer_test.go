@@ -204,3 +204,38 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+// Writers that follow each other work in the same memory: what one has passed on, or counted, is not
+// changed by the next, and a closed one takes nothing more.
+func TestWritersShareNothing(t *testing.T) {
+	m := everything(t)
+	secret := secretSample
+	var outs [40]bytes.Buffer
+	var wg sync.WaitGroup
+	for i := range outs {
+		wg.Go(func() {
+			w := m.Writer(&outs[i])
+			text := strings.Repeat(string(rune('a'+i%26))+" "+secret+" ", i+1)
+			_, _ = w.Write([]byte(text))
+			if err := w.Close(); err != nil {
+				t.Error(err)
+			}
+			for range 3 { // the memory is somebody else's by now
+				other := m.Writer(new(bytes.Buffer))
+				_, _ = other.Write([]byte("something else " + secret))
+				_ = other.Close()
+			}
+			if _, err := w.Write([]byte("late")); err == nil {
+				t.Error("a closed Writer takes more")
+			}
+			if diff := cmp.Diff([]Count{{Credential, i + 1}}, w.Counts()); diff != "" {
+				t.Error(diff)
+			}
+			want := strings.Repeat(string(rune('a'+i%26))+" [masked:credential] ", i+1)
+			if got := outs[i].String(); got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,6 +1,7 @@
 package identitytest
 
 import (
+	"crypto/rand"
 	"strings"
 	"time"
 )
@@ -36,7 +37,7 @@ func (i *Issuer) GitHubClaims(audience string, job GitHubJob) map[string]any {
 	sha := strings.Repeat("0123456789", 4)
 	now := i.Now().Unix()
 	claims := map[string]any{
-		"iss": i.url, "sub": job.subject(owner, name), "aud": audience, "jti": "00000000-0000-4000-8000-000000000001",
+		"iss": i.url, "sub": job.subject(owner, name), "aud": audience, "jti": newID(),
 		"iat": now, "nbf": now - 300, "exp": now + int64(job.Life.Seconds()),
 		"actor": "example-user", "actor_id": "700800", "base_ref": "", "head_ref": "", "check_run_id": "12345678901",
 		"event_name": job.Event, "job_workflow_ref": workflow, "job_workflow_sha": sha, "workflow": "deploy",
@@ -113,7 +114,7 @@ func (i *Issuer) GitLabClaims(audience string, job GitLabJob) map[string]any {
 	}
 	return map[string]any{
 		"iss": i.url, "sub": "project_path:" + job.Project + ":ref_type:branch:ref:" + job.Ref, "aud": audience,
-		"jti": "00000000-0000-4000-8000-000000000002", "iat": now, "nbf": now - 5, "exp": now + int64(job.Timeout.Seconds()),
+		"jti": newID(), "iat": now, "nbf": now - 5, "exp": now + int64(job.Timeout.Seconds()),
 		"namespace_id": "77", "namespace_path": namespace(job.Project), "project_id": job.ProjectID, "project_path": job.Project,
 		"user_id": "88", "user_login": "example-user", "user_email": "example-user@example.com", "user_access_level": "developer",
 		"user_identities": []any{}, "pipeline_id": "574", "pipeline_source": job.Source, "job_id": "302",
@@ -139,6 +140,9 @@ func (j GitLabJob) withDefaults() GitLabJob {
 }
 
 func namespace(project string) string { return project[:strings.LastIndexByte(project, '/')] }
+
+// newID returns a jti that no other token has, in this process or in another.
+func newID() string { return "id-" + rand.Text() }
 
 func orElse(value, otherwise string) string {
 	if value == "" {

@@ -33,7 +33,7 @@ type Command = func(ts *testscript.TestScript, neg bool, args []string)
 // Run runs the scripts of testdata/script. Besides testscript's own commands and more they have
 //
 //	exits CODE COMMAND [ARG...]      runs a command, which must end with just this code
-//	signal TERM|INT TEXT             signals what runs in the background with TEXT in its command line
+//	signal TERM|INT|HUP TEXT         signals what runs in the background with TEXT in its command line
 //	await FILE REGEXP                waits until a file has a line that matches
 //	get URL [CAFILE]                 waits until a URL answers 200, and prints the body
 //	expand FILE...                   replaces $NAME in files by the variable
@@ -67,9 +67,9 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func signal(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT}
+	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}
 	if neg || len(args) != 2 || signals[args[0]] == nil {
-		ts.Fatalf("usage: signal TERM|INT TEXT")
+		ts.Fatalf("usage: signal TERM|INT|HUP TEXT")
 	}
 	for _, cmd := range ts.BackgroundCmds() {
 		if strings.Contains(strings.Join(cmd.Args, " "), args[1]) {

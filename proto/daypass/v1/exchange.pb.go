@@ -94,8 +94,17 @@ type ExchangeRequest struct {
 	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The caller's own name for this request: a retry with the same key finds the same grant.
 	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The ID token of an agent that acts for the caller (RFC 8693, actor_token); empty where nobody does.
+	// What is granted is what both may have.
+	ActorToken string `protobuf:"bytes,7,opt,name=actor_token,json=actorToken,proto3" json:"actor_token,omitempty"`
+	// The ID of a request that was approved and is to become a grant now; the rest must be as it was
+	// asked for. Empty for a new request.
+	RequestId string `protobuf:"bytes,8,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Bind the grant to the TLS client certificate of this connection (RFC 8705, section 3). To bind it
+	// to a DPoP key, send a proof in the metadata "dpop" instead.
+	BindCertificate bool `protobuf:"varint,9,opt,name=bind_certificate,json=bindCertificate,proto3" json:"bind_certificate,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ExchangeRequest) Reset() {
@@ -170,10 +179,32 @@ func (x *ExchangeRequest) GetIdempotencyKey() string {
 	return ""
 }
 
-// ExchangeResponse is the grant, its token, and the credential where it is delivered directly.
+func (x *ExchangeRequest) GetActorToken() string {
+	if x != nil {
+		return x.ActorToken
+	}
+	return ""
+}
+
+func (x *ExchangeRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ExchangeRequest) GetBindCertificate() bool {
+	if x != nil {
+		return x.BindCertificate
+	}
+	return false
+}
+
+// ExchangeResponse is the grant, its token, and the credential where it is delivered directly; or a
+// request that waits for approval.
 type ExchangeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What was granted.
+	// What was granted. In the state pending it has no token yet: Wait tells when it is approved.
 	Grant *Grant `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
 	// A JWT (RFC 9068) that names the grant: what a proxy takes, and what revokes the grant.
 	GrantToken string `protobuf:"bytes,2,opt,name=grant_token,json=grantToken,proto3" json:"grant_token,omitempty"`
@@ -234,6 +265,235 @@ func (x *ExchangeResponse) GetCredential() *Credential {
 	return nil
 }
 
+// WaitRequest names a request.
+type WaitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The ID of its grant.
+	RequestId     string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitRequest) Reset() {
+	*x = WaitRequest{}
+	mi := &file_daypass_v1_exchange_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitRequest) ProtoMessage() {}
+
+func (x *WaitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_exchange_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitRequest.ProtoReflect.Descriptor instead.
+func (*WaitRequest) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *WaitRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+// WaitResponse is how the request stands.
+type WaitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The grant that it is to become: pending, or the state that ended the wait.
+	Grant *Grant `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	// Who is asked, in words: "1 of leads, 1 of security".
+	Asked string `protobuf:"bytes,2,opt,name=asked,proto3" json:"asked,omitempty"`
+	// How many have agreed so far.
+	Approvals     int32 `protobuf:"varint,3,opt,name=approvals,proto3" json:"approvals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WaitResponse) Reset() {
+	*x = WaitResponse{}
+	mi := &file_daypass_v1_exchange_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WaitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WaitResponse) ProtoMessage() {}
+
+func (x *WaitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_exchange_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
+func (*WaitResponse) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WaitResponse) GetGrant() *Grant {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *WaitResponse) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
+}
+
+func (x *WaitResponse) GetApprovals() int32 {
+	if x != nil {
+		return x.Approvals
+	}
+	return 0
+}
+
+// RenewRequest names a grant that lives.
+type RenewRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its ID.
+	GrantId string `protobuf:"bytes,1,opt,name=grant_id,json=grantId,proto3" json:"grant_id,omitempty"`
+	// How long the new one is needed; unset means as long as the rule allows.
+	Ttl           *durationpb.Duration `protobuf:"bytes,2,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewRequest) Reset() {
+	*x = RenewRequest{}
+	mi := &file_daypass_v1_exchange_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewRequest) ProtoMessage() {}
+
+func (x *RenewRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_exchange_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
+func (*RenewRequest) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RenewRequest) GetGrantId() string {
+	if x != nil {
+		return x.GrantId
+	}
+	return ""
+}
+
+func (x *RenewRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+// RenewResponse is the new grant. The old one lives until its own end.
+type RenewResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new grant.
+	Grant *Grant `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	// Its token.
+	GrantToken string `protobuf:"bytes,2,opt,name=grant_token,json=grantToken,proto3" json:"grant_token,omitempty"`
+	// The credential itself, for a target that is delivered directly.
+	Credential    *Credential `protobuf:"bytes,3,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewResponse) Reset() {
+	*x = RenewResponse{}
+	mi := &file_daypass_v1_exchange_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewResponse) ProtoMessage() {}
+
+func (x *RenewResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_exchange_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
+func (*RenewResponse) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *RenewResponse) GetGrant() *Grant {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *RenewResponse) GetGrantToken() string {
+	if x != nil {
+		return x.GrantToken
+	}
+	return ""
+}
+
+func (x *RenewResponse) GetCredential() *Credential {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
 // RevokeRequest names the grant to end.
 type RevokeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -247,7 +507,7 @@ type RevokeRequest struct {
 
 func (x *RevokeRequest) Reset() {
 	*x = RevokeRequest{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[2]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -259,7 +519,7 @@ func (x *RevokeRequest) String() string {
 func (*RevokeRequest) ProtoMessage() {}
 
 func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[2]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -272,7 +532,7 @@ func (x *RevokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeRequest.ProtoReflect.Descriptor instead.
 func (*RevokeRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{2}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RevokeRequest) GetGrantId() string {
@@ -302,7 +562,7 @@ type RevokeResponse struct {
 
 func (x *RevokeResponse) Reset() {
 	*x = RevokeResponse{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[3]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -314,7 +574,7 @@ func (x *RevokeResponse) String() string {
 func (*RevokeResponse) ProtoMessage() {}
 
 func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[3]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -327,7 +587,7 @@ func (x *RevokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeResponse.ProtoReflect.Descriptor instead.
 func (*RevokeResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{3}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RevokeResponse) GetGrant() *Grant {
@@ -353,7 +613,7 @@ type ListTargetsRequest struct {
 
 func (x *ListTargetsRequest) Reset() {
 	*x = ListTargetsRequest{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[4]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +625,7 @@ func (x *ListTargetsRequest) String() string {
 func (*ListTargetsRequest) ProtoMessage() {}
 
 func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[4]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +638,7 @@ func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsRequest.ProtoReflect.Descriptor instead.
 func (*ListTargetsRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{4}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{8}
 }
 
 // ListTargetsResponse lists targets by name.
@@ -392,7 +652,7 @@ type ListTargetsResponse struct {
 
 func (x *ListTargetsResponse) Reset() {
 	*x = ListTargetsResponse{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[5]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +664,7 @@ func (x *ListTargetsResponse) String() string {
 func (*ListTargetsResponse) ProtoMessage() {}
 
 func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[5]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +677,7 @@ func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsResponse.ProtoReflect.Descriptor instead.
 func (*ListTargetsResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{5}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListTargetsResponse) GetTargets() []*TargetSummary {
@@ -444,7 +704,7 @@ type TargetSummary struct {
 
 func (x *TargetSummary) Reset() {
 	*x = TargetSummary{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[6]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -456,7 +716,7 @@ func (x *TargetSummary) String() string {
 func (*TargetSummary) ProtoMessage() {}
 
 func (x *TargetSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[6]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -469,7 +729,7 @@ func (x *TargetSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetSummary.ProtoReflect.Descriptor instead.
 func (*TargetSummary) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{6}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TargetSummary) GetName() string {
@@ -509,7 +769,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[7]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +781,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[7]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +794,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{7}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{11}
 }
 
 // WhoAmIResponse is the caller as the broker sees it.
@@ -548,7 +808,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[8]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -560,7 +820,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[8]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -573,7 +833,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{8}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WhoAmIResponse) GetPrincipal() *Principal {
@@ -604,7 +864,7 @@ type Principal struct {
 
 func (x *Principal) Reset() {
 	*x = Principal{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[9]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -616,7 +876,7 @@ func (x *Principal) String() string {
 func (*Principal) ProtoMessage() {}
 
 func (x *Principal) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[9]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -629,7 +889,7 @@ func (x *Principal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Principal.ProtoReflect.Descriptor instead.
 func (*Principal) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{9}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Principal) GetProvider() string {
@@ -679,7 +939,7 @@ type Grant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its ID.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// pending, active, denied, expired or revoked.
+	// pending, approved, active, denied, expired or revoked.
 	State string `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"`
 	// Whose it is.
 	Holder *Principal `protobuf:"bytes,3,opt,name=holder,proto3" json:"holder,omitempty"`
@@ -700,14 +960,20 @@ type Grant struct {
 	// When it ended before that; unset while it lives.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// Why it ended.
-	EndReason     string `protobuf:"bytes,12,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`
+	EndReason string `protobuf:"bytes,12,opt,name=end_reason,json=endReason,proto3" json:"end_reason,omitempty"`
+	// dpop or mtls where it is bound to the holder's key; empty for a bearer grant.
+	Binding string `protobuf:"bytes,13,opt,name=binding,proto3" json:"binding,omitempty"`
+	// How often it may still be renewed.
+	Renewals int32 `protobuf:"varint,14,opt,name=renewals,proto3" json:"renewals,omitempty"`
+	// When the review is due that is owed for it; unset where none is, or it was signed off.
+	ReviewDueTime *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=review_due_time,json=reviewDueTime,proto3" json:"review_due_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[10]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +985,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[10]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +998,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{10}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Grant) GetId() string {
@@ -819,6 +1085,27 @@ func (x *Grant) GetEndReason() string {
 	return ""
 }
 
+func (x *Grant) GetBinding() string {
+	if x != nil {
+		return x.Binding
+	}
+	return ""
+}
+
+func (x *Grant) GetRenewals() int32 {
+	if x != nil {
+		return x.Renewals
+	}
+	return 0
+}
+
+func (x *Grant) GetReviewDueTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReviewDueTime
+	}
+	return nil
+}
+
 // Lease is one credential that was, or may have been, minted. It never holds the credential.
 type Lease struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -844,7 +1131,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[11]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +1143,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[11]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +1156,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{11}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Lease) GetId() string {
@@ -945,7 +1232,7 @@ type Credential struct {
 
 func (x *Credential) Reset() {
 	*x = Credential{}
-	mi := &file_daypass_v1_exchange_proto_msgTypes[12]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -957,7 +1244,7 @@ func (x *Credential) String() string {
 func (*Credential) ProtoMessage() {}
 
 func (x *Credential) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_exchange_proto_msgTypes[12]
+	mi := &file_daypass_v1_exchange_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -970,7 +1257,7 @@ func (x *Credential) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Credential.ProtoReflect.Descriptor instead.
 func (*Credential) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{12}
+	return file_daypass_v1_exchange_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Credential) GetType() string {
@@ -1006,7 +1293,7 @@ var File_daypass_v1_exchange_proto protoreflect.FileDescriptor
 const file_daypass_v1_exchange_proto_rawDesc = "" +
 	"\n" +
 	"\x19daypass/v1/exchange.proto\x12\n" +
-	"daypass.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x88\x03\n" +
+	"daypass.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x04\n" +
 	"\x0fExchangeRequest\x12\"\n" +
 	"\x06target\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x06target\x12)\n" +
@@ -1014,11 +1301,33 @@ const file_daypass_v1_exchange_proto_rawDesc = "" +
 	"\x06params\x18\x03 \x03(\v2'.daypass.v1.ExchangeRequest.ParamsEntryB\x17\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\bR\x06params\x12<\n" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\x9a\x9e\x01*\x00R\x03ttl\x12 \n" +
 	"\x06reason\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06reason\x121\n" +
-	"\x0fidempotency_key\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\x1a9\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eidempotencyKey\x12-\n" +
+	"\vactor_token\x18\a \x01(\tB\f\xbaH\x06r\x04\x18\x80\x80\x01\x80\x01\x01R\n" +
+	"actorToken\x12&\n" +
+	"\n" +
+	"request_id\x18\b \x01(\tB\a\xbaH\x04r\x02\x18@R\trequestId\x12)\n" +
+	"\x10bind_certificate\x18\t \x01(\bR\x0fbindCertificate\x1a9\n" +
 	"\vParamsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x99\x01\n" +
 	"\x10ExchangeResponse\x12'\n" +
+	"\x05grant\x18\x01 \x01(\v2\x11.daypass.v1.GrantR\x05grant\x12$\n" +
+	"\vgrant_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +
+	"grantToken\x126\n" +
+	"\n" +
+	"credential\x18\x03 \x01(\v2\x16.daypass.v1.CredentialR\n" +
+	"credential\"7\n" +
+	"\vWaitRequest\x12(\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\trequestId\"k\n" +
+	"\fWaitResponse\x12'\n" +
+	"\x05grant\x18\x01 \x01(\v2\x11.daypass.v1.GrantR\x05grant\x12\x14\n" +
+	"\x05asked\x18\x02 \x01(\tR\x05asked\x12\x1c\n" +
+	"\tapprovals\x18\x03 \x01(\x05R\tapprovals\"r\n" +
+	"\fRenewRequest\x12$\n" +
+	"\bgrant_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\agrantId\x12<\n" +
+	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\x9a\x9e\x01*\x00R\x03ttl\"\x96\x01\n" +
+	"\rRenewResponse\x12'\n" +
 	"\x05grant\x18\x01 \x01(\v2\x11.daypass.v1.GrantR\x05grant\x12$\n" +
 	"\vgrant_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\n" +
 	"grantToken\x126\n" +
@@ -1048,7 +1357,7 @@ const file_daypass_v1_exchange_proto_rawDesc = "" +
 	"\asubject\x18\x03 \x01(\tR\asubject\x12\x12\n" +
 	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
 	"\x04kind\x18\x05 \x01(\tR\x04kind\x12\x16\n" +
-	"\x06groups\x18\x06 \x03(\tR\x06groups\"\xa9\x03\n" +
+	"\x06groups\x18\x06 \x03(\tR\x06groups\"\xa3\x04\n" +
 	"\x05Grant\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\x12-\n" +
@@ -1066,7 +1375,10 @@ const file_daypass_v1_exchange_proto_rawDesc = "" +
 	"expireTime\x125\n" +
 	"\bend_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1d\n" +
 	"\n" +
-	"end_reason\x18\f \x01(\tR\tendReason\"\xf1\x01\n" +
+	"end_reason\x18\f \x01(\tR\tendReason\x12\x18\n" +
+	"\abinding\x18\r \x01(\tR\abinding\x12\x1a\n" +
+	"\brenewals\x18\x0e \x01(\x05R\brenewals\x12B\n" +
+	"\x0freview_due_time\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\rreviewDueTime\"\xf1\x01\n" +
 	"\x05Lease\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
 	"\bgrant_id\x18\x02 \x01(\tR\agrantId\x12\x16\n" +
@@ -1090,9 +1402,11 @@ const file_daypass_v1_exchange_proto_rawDesc = "" +
 	"\bDelivery\x12\x18\n" +
 	"\x14DELIVERY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fDELIVERY_DIRECT\x10\x01\x12\x12\n" +
-	"\x0eDELIVERY_PROXY\x10\x022\xaa\x02\n" +
+	"\x0eDELIVERY_PROXY\x10\x022\xa5\x03\n" +
 	"\x0fExchangeService\x12E\n" +
-	"\bExchange\x12\x1b.daypass.v1.ExchangeRequest\x1a\x1c.daypass.v1.ExchangeResponse\x12?\n" +
+	"\bExchange\x12\x1b.daypass.v1.ExchangeRequest\x1a\x1c.daypass.v1.ExchangeResponse\x12;\n" +
+	"\x04Wait\x12\x17.daypass.v1.WaitRequest\x1a\x18.daypass.v1.WaitResponse0\x01\x12<\n" +
+	"\x05Renew\x12\x18.daypass.v1.RenewRequest\x1a\x19.daypass.v1.RenewResponse\x12?\n" +
 	"\x06Revoke\x12\x19.daypass.v1.RevokeRequest\x1a\x1a.daypass.v1.RevokeResponse\x12N\n" +
 	"\vListTargets\x12\x1e.daypass.v1.ListTargetsRequest\x1a\x1f.daypass.v1.ListTargetsResponse\x12?\n" +
 	"\x06WhoAmI\x12\x19.daypass.v1.WhoAmIRequest\x1a\x1a.daypass.v1.WhoAmIResponseB\xa2\x01\n" +
@@ -1113,58 +1427,71 @@ func file_daypass_v1_exchange_proto_rawDescGZIP() []byte {
 }
 
 var file_daypass_v1_exchange_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_daypass_v1_exchange_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_daypass_v1_exchange_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_daypass_v1_exchange_proto_goTypes = []any{
 	(Delivery)(0),                 // 0: daypass.v1.Delivery
 	(*ExchangeRequest)(nil),       // 1: daypass.v1.ExchangeRequest
 	(*ExchangeResponse)(nil),      // 2: daypass.v1.ExchangeResponse
-	(*RevokeRequest)(nil),         // 3: daypass.v1.RevokeRequest
-	(*RevokeResponse)(nil),        // 4: daypass.v1.RevokeResponse
-	(*ListTargetsRequest)(nil),    // 5: daypass.v1.ListTargetsRequest
-	(*ListTargetsResponse)(nil),   // 6: daypass.v1.ListTargetsResponse
-	(*TargetSummary)(nil),         // 7: daypass.v1.TargetSummary
-	(*WhoAmIRequest)(nil),         // 8: daypass.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),        // 9: daypass.v1.WhoAmIResponse
-	(*Principal)(nil),             // 10: daypass.v1.Principal
-	(*Grant)(nil),                 // 11: daypass.v1.Grant
-	(*Lease)(nil),                 // 12: daypass.v1.Lease
-	(*Credential)(nil),            // 13: daypass.v1.Credential
-	nil,                           // 14: daypass.v1.ExchangeRequest.ParamsEntry
-	nil,                           // 15: daypass.v1.Credential.FieldsEntry
-	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*WaitRequest)(nil),           // 3: daypass.v1.WaitRequest
+	(*WaitResponse)(nil),          // 4: daypass.v1.WaitResponse
+	(*RenewRequest)(nil),          // 5: daypass.v1.RenewRequest
+	(*RenewResponse)(nil),         // 6: daypass.v1.RenewResponse
+	(*RevokeRequest)(nil),         // 7: daypass.v1.RevokeRequest
+	(*RevokeResponse)(nil),        // 8: daypass.v1.RevokeResponse
+	(*ListTargetsRequest)(nil),    // 9: daypass.v1.ListTargetsRequest
+	(*ListTargetsResponse)(nil),   // 10: daypass.v1.ListTargetsResponse
+	(*TargetSummary)(nil),         // 11: daypass.v1.TargetSummary
+	(*WhoAmIRequest)(nil),         // 12: daypass.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),        // 13: daypass.v1.WhoAmIResponse
+	(*Principal)(nil),             // 14: daypass.v1.Principal
+	(*Grant)(nil),                 // 15: daypass.v1.Grant
+	(*Lease)(nil),                 // 16: daypass.v1.Lease
+	(*Credential)(nil),            // 17: daypass.v1.Credential
+	nil,                           // 18: daypass.v1.ExchangeRequest.ParamsEntry
+	nil,                           // 19: daypass.v1.Credential.FieldsEntry
+	(*durationpb.Duration)(nil),   // 20: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
 }
 var file_daypass_v1_exchange_proto_depIdxs = []int32{
-	14, // 0: daypass.v1.ExchangeRequest.params:type_name -> daypass.v1.ExchangeRequest.ParamsEntry
-	16, // 1: daypass.v1.ExchangeRequest.ttl:type_name -> google.protobuf.Duration
-	11, // 2: daypass.v1.ExchangeResponse.grant:type_name -> daypass.v1.Grant
-	13, // 3: daypass.v1.ExchangeResponse.credential:type_name -> daypass.v1.Credential
-	11, // 4: daypass.v1.RevokeResponse.grant:type_name -> daypass.v1.Grant
-	12, // 5: daypass.v1.RevokeResponse.leases:type_name -> daypass.v1.Lease
-	7,  // 6: daypass.v1.ListTargetsResponse.targets:type_name -> daypass.v1.TargetSummary
-	0,  // 7: daypass.v1.TargetSummary.delivery:type_name -> daypass.v1.Delivery
-	16, // 8: daypass.v1.TargetSummary.max_ttl:type_name -> google.protobuf.Duration
-	10, // 9: daypass.v1.WhoAmIResponse.principal:type_name -> daypass.v1.Principal
-	10, // 10: daypass.v1.Grant.holder:type_name -> daypass.v1.Principal
-	17, // 11: daypass.v1.Grant.create_time:type_name -> google.protobuf.Timestamp
-	17, // 12: daypass.v1.Grant.expire_time:type_name -> google.protobuf.Timestamp
-	17, // 13: daypass.v1.Grant.end_time:type_name -> google.protobuf.Timestamp
-	17, // 14: daypass.v1.Lease.expire_time:type_name -> google.protobuf.Timestamp
-	15, // 15: daypass.v1.Credential.fields:type_name -> daypass.v1.Credential.FieldsEntry
-	17, // 16: daypass.v1.Credential.expire_time:type_name -> google.protobuf.Timestamp
-	1,  // 17: daypass.v1.ExchangeService.Exchange:input_type -> daypass.v1.ExchangeRequest
-	3,  // 18: daypass.v1.ExchangeService.Revoke:input_type -> daypass.v1.RevokeRequest
-	5,  // 19: daypass.v1.ExchangeService.ListTargets:input_type -> daypass.v1.ListTargetsRequest
-	8,  // 20: daypass.v1.ExchangeService.WhoAmI:input_type -> daypass.v1.WhoAmIRequest
-	2,  // 21: daypass.v1.ExchangeService.Exchange:output_type -> daypass.v1.ExchangeResponse
-	4,  // 22: daypass.v1.ExchangeService.Revoke:output_type -> daypass.v1.RevokeResponse
-	6,  // 23: daypass.v1.ExchangeService.ListTargets:output_type -> daypass.v1.ListTargetsResponse
-	9,  // 24: daypass.v1.ExchangeService.WhoAmI:output_type -> daypass.v1.WhoAmIResponse
-	21, // [21:25] is the sub-list for method output_type
-	17, // [17:21] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	18, // 0: daypass.v1.ExchangeRequest.params:type_name -> daypass.v1.ExchangeRequest.ParamsEntry
+	20, // 1: daypass.v1.ExchangeRequest.ttl:type_name -> google.protobuf.Duration
+	15, // 2: daypass.v1.ExchangeResponse.grant:type_name -> daypass.v1.Grant
+	17, // 3: daypass.v1.ExchangeResponse.credential:type_name -> daypass.v1.Credential
+	15, // 4: daypass.v1.WaitResponse.grant:type_name -> daypass.v1.Grant
+	20, // 5: daypass.v1.RenewRequest.ttl:type_name -> google.protobuf.Duration
+	15, // 6: daypass.v1.RenewResponse.grant:type_name -> daypass.v1.Grant
+	17, // 7: daypass.v1.RenewResponse.credential:type_name -> daypass.v1.Credential
+	15, // 8: daypass.v1.RevokeResponse.grant:type_name -> daypass.v1.Grant
+	16, // 9: daypass.v1.RevokeResponse.leases:type_name -> daypass.v1.Lease
+	11, // 10: daypass.v1.ListTargetsResponse.targets:type_name -> daypass.v1.TargetSummary
+	0,  // 11: daypass.v1.TargetSummary.delivery:type_name -> daypass.v1.Delivery
+	20, // 12: daypass.v1.TargetSummary.max_ttl:type_name -> google.protobuf.Duration
+	14, // 13: daypass.v1.WhoAmIResponse.principal:type_name -> daypass.v1.Principal
+	14, // 14: daypass.v1.Grant.holder:type_name -> daypass.v1.Principal
+	21, // 15: daypass.v1.Grant.create_time:type_name -> google.protobuf.Timestamp
+	21, // 16: daypass.v1.Grant.expire_time:type_name -> google.protobuf.Timestamp
+	21, // 17: daypass.v1.Grant.end_time:type_name -> google.protobuf.Timestamp
+	21, // 18: daypass.v1.Grant.review_due_time:type_name -> google.protobuf.Timestamp
+	21, // 19: daypass.v1.Lease.expire_time:type_name -> google.protobuf.Timestamp
+	19, // 20: daypass.v1.Credential.fields:type_name -> daypass.v1.Credential.FieldsEntry
+	21, // 21: daypass.v1.Credential.expire_time:type_name -> google.protobuf.Timestamp
+	1,  // 22: daypass.v1.ExchangeService.Exchange:input_type -> daypass.v1.ExchangeRequest
+	3,  // 23: daypass.v1.ExchangeService.Wait:input_type -> daypass.v1.WaitRequest
+	5,  // 24: daypass.v1.ExchangeService.Renew:input_type -> daypass.v1.RenewRequest
+	7,  // 25: daypass.v1.ExchangeService.Revoke:input_type -> daypass.v1.RevokeRequest
+	9,  // 26: daypass.v1.ExchangeService.ListTargets:input_type -> daypass.v1.ListTargetsRequest
+	12, // 27: daypass.v1.ExchangeService.WhoAmI:input_type -> daypass.v1.WhoAmIRequest
+	2,  // 28: daypass.v1.ExchangeService.Exchange:output_type -> daypass.v1.ExchangeResponse
+	4,  // 29: daypass.v1.ExchangeService.Wait:output_type -> daypass.v1.WaitResponse
+	6,  // 30: daypass.v1.ExchangeService.Renew:output_type -> daypass.v1.RenewResponse
+	8,  // 31: daypass.v1.ExchangeService.Revoke:output_type -> daypass.v1.RevokeResponse
+	10, // 32: daypass.v1.ExchangeService.ListTargets:output_type -> daypass.v1.ListTargetsResponse
+	13, // 33: daypass.v1.ExchangeService.WhoAmI:output_type -> daypass.v1.WhoAmIResponse
+	28, // [28:34] is the sub-list for method output_type
+	22, // [22:28] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_daypass_v1_exchange_proto_init() }
@@ -1178,7 +1505,7 @@ func file_daypass_v1_exchange_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_daypass_v1_exchange_proto_rawDesc), len(file_daypass_v1_exchange_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   15,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

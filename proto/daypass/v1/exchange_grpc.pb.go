@@ -22,6 +22,8 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	ExchangeService_Exchange_FullMethodName    = "/daypass.v1.ExchangeService/Exchange"
+	ExchangeService_Wait_FullMethodName        = "/daypass.v1.ExchangeService/Wait"
+	ExchangeService_Renew_FullMethodName       = "/daypass.v1.ExchangeService/Renew"
 	ExchangeService_Revoke_FullMethodName      = "/daypass.v1.ExchangeService/Revoke"
 	ExchangeService_ListTargets_FullMethodName = "/daypass.v1.ExchangeService/ListTargets"
 	ExchangeService_WhoAmI_FullMethodName      = "/daypass.v1.ExchangeService/WhoAmI"
@@ -37,6 +39,11 @@ type ExchangeServiceClient interface {
 	// Exchange decides, and where the policy delivers directly it issues too, so that a CI job needs
 	// this one call.
 	Exchange(ctx context.Context, in *ExchangeRequest, opts ...grpc.CallOption) (*ExchangeResponse, error)
+	// Wait streams a request of the caller's as it stands, and again each time it changes, and ends when
+	// it waits no more.
+	Wait(ctx context.Context, in *WaitRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WaitResponse], error)
+	// Renew gives a new grant in place of one that still lives, where its rule allows renewals.
+	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 	// Revoke ends a grant and every lease under it before it answers. The caller is the grant's
 	// holder, by ID token or by the grant token itself, or has the role "security".
 	Revoke(ctx context.Context, in *RevokeRequest, opts ...grpc.CallOption) (*RevokeResponse, error)
@@ -58,6 +65,35 @@ func (c *exchangeServiceClient) Exchange(ctx context.Context, in *ExchangeReques
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ExchangeResponse)
 	err := c.cc.Invoke(ctx, ExchangeService_Exchange_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *exchangeServiceClient) Wait(ctx context.Context, in *WaitRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WaitResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ExchangeService_ServiceDesc.Streams[0], ExchangeService_Wait_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WaitRequest, WaitResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ExchangeService_WaitClient = grpc.ServerStreamingClient[WaitResponse]
+
+func (c *exchangeServiceClient) Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RenewResponse)
+	err := c.cc.Invoke(ctx, ExchangeService_Renew_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +140,11 @@ type ExchangeServiceServer interface {
 	// Exchange decides, and where the policy delivers directly it issues too, so that a CI job needs
 	// this one call.
 	Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error)
+	// Wait streams a request of the caller's as it stands, and again each time it changes, and ends when
+	// it waits no more.
+	Wait(*WaitRequest, grpc.ServerStreamingServer[WaitResponse]) error
+	// Renew gives a new grant in place of one that still lives, where its rule allows renewals.
+	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	// Revoke ends a grant and every lease under it before it answers. The caller is the grant's
 	// holder, by ID token or by the grant token itself, or has the role "security".
 	Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error)
@@ -123,6 +164,12 @@ type UnimplementedExchangeServiceServer struct{}
 
 func (UnimplementedExchangeServiceServer) Exchange(context.Context, *ExchangeRequest) (*ExchangeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Exchange not implemented")
+}
+func (UnimplementedExchangeServiceServer) Wait(*WaitRequest, grpc.ServerStreamingServer[WaitResponse]) error {
+	return status.Error(codes.Unimplemented, "method Wait not implemented")
+}
+func (UnimplementedExchangeServiceServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
 }
 func (UnimplementedExchangeServiceServer) Revoke(context.Context, *RevokeRequest) (*RevokeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Revoke not implemented")
@@ -168,6 +215,35 @@ func _ExchangeService_Exchange_Handler(srv interface{}, ctx context.Context, dec
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ExchangeServiceServer).Exchange(ctx, req.(*ExchangeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ExchangeService_Wait_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WaitRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ExchangeServiceServer).Wait(m, &grpc.GenericServerStream[WaitRequest, WaitResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ExchangeService_WaitServer = grpc.ServerStreamingServer[WaitResponse]
+
+func _ExchangeService_Renew_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RenewRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ExchangeServiceServer).Renew(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ExchangeService_Renew_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ExchangeServiceServer).Renew(ctx, req.(*RenewRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -238,6 +314,10 @@ var ExchangeService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ExchangeService_Exchange_Handler,
 		},
 		{
+			MethodName: "Renew",
+			Handler:    _ExchangeService_Renew_Handler,
+		},
+		{
 			MethodName: "Revoke",
 			Handler:    _ExchangeService_Revoke_Handler,
 		},
@@ -250,6 +330,12 @@ var ExchangeService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ExchangeService_WhoAmI_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Wait",
+			Handler:       _ExchangeService_Wait_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "daypass/v1/exchange.proto",
 }
