@@ -43,32 +43,29 @@ func (c *Client) Close() error { return c.conn.Close() }
 // Revoke ends a grant and its leases. An empty ID means the grant of the grant token that the client
 // authenticates with.
 func (c *Client) Revoke(ctx context.Context, id cred.GrantID, reason string) (*pb.RevokeResponse, error) {
-	ctx, err := c.authorize(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r, err := c.exchange.Revoke(ctx, &pb.RevokeRequest{GrantId: string(id), Reason: reason})
-	return r, fromStatus("revoke", err)
+	return ask(ctx, c, "revoke", c.exchange.Revoke, &pb.RevokeRequest{GrantId: string(id), Reason: reason})
 }
 
 // Targets lists what the caller may ask for.
 func (c *Client) Targets(ctx context.Context) ([]*pb.TargetSummary, error) {
-	ctx, err := c.authorize(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r, err := c.exchange.ListTargets(ctx, &pb.ListTargetsRequest{})
-	return r.GetTargets(), fromStatus("targets", err)
+	r, err := ask(ctx, c, "targets", c.exchange.ListTargets, &pb.ListTargetsRequest{})
+	return r.GetTargets(), err
 }
 
 // WhoAmI tells who the broker takes the caller for.
 func (c *Client) WhoAmI(ctx context.Context) (*pb.Principal, error) {
+	r, err := ask(ctx, c, "whoami", c.exchange.WhoAmI, &pb.WhoAmIRequest{})
+	return r.GetPrincipal(), err
+}
+
+// ask makes a call that has one answer, with the caller's token.
+func ask[Q, R any](ctx context.Context, c *Client, op string, call func(context.Context, *Q, ...grpc.CallOption) (*R, error), req *Q) (*R, error) {
 	ctx, err := c.authorize(ctx)
 	if err != nil {
 		return nil, err
 	}
-	r, err := c.exchange.WhoAmI(ctx, &pb.WhoAmIRequest{})
-	return r.GetPrincipal(), fromStatus("whoami", err)
+	r, err := call(ctx, req)
+	return r, fromStatus(op, err)
 }
 
 // authorize puts the token into the call's metadata.
