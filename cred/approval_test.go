@@ -101,7 +101,7 @@ func TestMetIsWhatSomeAssignmentGives(t *testing.T) {
 			met++
 		}
 	})
-	if met < 5 {
+	if !testing.Short() && met < 5 { // -short runs fewer checks
 		t.Errorf("only %d demands were met; this shows nothing", met)
 	}
 }

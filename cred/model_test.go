@@ -277,7 +277,7 @@ func TestNoInterleavingGrantsWithoutItsQuorum(t *testing.T) {
 			one(t)
 		}
 	})
-	if used < 5 || kept < 3 {
+	if !testing.Short() && (used < 5 || kept < 3) { // -short runs fewer checks
 		t.Errorf("%d requests were granted and %d kept waiting for the rest of their quorum; this shows too little", used, kept)
 	}
 }

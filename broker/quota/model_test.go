@@ -169,7 +169,7 @@ func TestLimiterIsTheModel(t *testing.T) {
 			}
 		}
 	})
-	if taken < 100 || refused < 100 {
+	if !testing.Short() && (taken < 100 || refused < 100) { // -short runs fewer checks
 		t.Errorf("%d calls were allowed and %d refused; this shows too little", taken, refused)
 	}
 }
