@@ -75,6 +75,9 @@ func (b *Broker) grant(ctx context.Context, tx store.Tx, a asked, d policy.Decis
 		return cred.Grant{}, err
 	}
 	if earlier, found, err := earlierGrant(tx, a); err != nil || found {
+		if err == nil && found && !b.sameCaller(earlier.Holder, a.who.Principal) {
+			return earlier, refused{errOtherCaller}
+		}
 		if err == nil && earlier.State() == cred.GrantApproved {
 			return b.claim(ctx, tx, a, d, earlier)
 		}
@@ -153,22 +156,32 @@ func (b *Broker) notGranted(ctx context.Context, a asked, d policy.Decision, err
 // spend notes ID tokens that count once, or refuses one that has been spent.
 func spend(tx store.Tx, tokens []onceToken, now time.Time) error {
 	for _, t := range tokens {
-		key := store.Key{Table: store.Seen, ID: t.id}
-		r, err := tx.Get(key)
-		if err == nil {
-			return refused{&cred.Error{
-				Kind: cred.Unauthenticated, Op: "exchange", Reason: "TOKEN_REPLAYED", Claim: "jti",
-				Public: "this ID token has been used for a grant already, and its provider's tokens count once; request a new one",
-			}}
-		}
-		if cred.KindOf(err) != cred.NotFound {
+		r, err := unspent(tx, t)
+		if err != nil {
 			return err
 		}
-		if err := tx.Put(store.Record{Key: key, Rev: r.Rev, Due: laterThan(now, t.until), Value: []byte{1}}); err != nil {
+		r.Due, r.Value = laterThan(now, t.until), []byte{1}
+		if err := tx.Put(r); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unspent returns the record to be written once a token is spent, or refuses one that has been.
+func unspent(tx store.Tx, t onceToken) (store.Record, error) {
+	key := store.Key{Table: store.Seen, ID: t.id}
+	r, err := tx.Get(key)
+	if err == nil {
+		return r, refused{&cred.Error{
+			Kind: cred.Unauthenticated, Op: "exchange", Reason: "TOKEN_REPLAYED", Claim: "jti",
+			Public: "this ID token has been used for a grant already, and its provider's tokens count once; request a new one",
+		}}
+	}
+	if cred.KindOf(err) != cred.NotFound {
+		return r, err
+	}
+	return store.Record{Key: key, Rev: r.Rev}, nil
 }
 
 // laterThan returns at, or the next millisecond after now where that has passed.

@@ -41,7 +41,7 @@ func (b *Broker) Claim(ctx context.Context, who Caller, id cred.GrantID, want cr
 		return cred.Grant{}, err
 	}
 	if out.State() == cred.GrantPending || out.State() == cred.GrantActive {
-		return out, nil
+		return out, b.mayComeAgain(ctx, a, out)
 	}
 	d, err := b.judge(a)
 	if err != nil {
@@ -63,6 +63,31 @@ func (b *Broker) Claim(ctx context.Context, who Caller, id cred.GrantID, want cr
 	}
 	b.waiters.changed(id)
 	return out, nil
+}
+
+// mayComeAgain refuses to show a grant that was claimed to somebody with other claims, or with a token
+// that counts once and has been spent.
+func (b *Broker) mayComeAgain(ctx context.Context, a asked, g cred.Grant) error {
+	err := b.cfg.Store.View(ctx, func(tx store.Tx) error {
+		if g.State() == cred.GrantActive && !b.sameCaller(g.Holder, a.who.Principal) {
+			return refused{errOtherCaller}
+		}
+		for _, t := range a.who.once {
+			if _, err := unspent(tx, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return b.notGranted(ctx, a, policy.Decision{}, err)
+	}
+	return nil
+}
+
+var errOtherCaller = &cred.Error{
+	Kind: cred.Denied, Op: "exchange", Reason: "NOT_THE_REQUESTER",
+	Public: "this request was approved for an identity with other claims than yours; ask again",
 }
 
 // claim activates an approved grant in the transaction of its claim. Policy has been asked again by
@@ -102,7 +127,7 @@ func (b *Broker) mayClaim(a asked, d policy.Decision, g cred.Grant) error {
 	case g.State() == cred.GrantRevoked:
 		return refuse(cred.Denied, "GRANT_REVOKED", "this request was taken back; ask again")
 	case !b.sameCaller(g.Holder, a.who.Principal):
-		return refuse(cred.Denied, "NOT_THE_REQUESTER", "this request was approved for an identity with other claims than yours; ask again")
+		return errOtherCaller
 	case g.Digest != a.digest || g.Key != a.who.Key:
 		return refuse(cred.Conflict, "DIGEST_MISMATCH", "what you ask for is not what was approved; ask for exactly that, or make a new request")
 	case d.Demand != nil && !d.Demand.Met(g.Approvals):

@@ -387,6 +387,23 @@ func TestOneTimeToken(t *testing.T) {
 	if e := w.lastOf(audit.ExchangeDenied); e.Error.Reason != "TOKEN_REPLAYED" {
 		t.Errorf("recorded %+v", e.Error)
 	}
+
+	// Nor does it show a grant that was claimed with it to whoever finds it.
+	who.once = []onceToken{{hashOf("ci", "i", "jti-2"), noon.Add(5 * time.Minute)}}
+	g := w.request(runner)
+	for _, p := range []cred.Principal{lead, guard} {
+		_, err := w.review(p, g, true)
+		w.must(err)
+	}
+	_, err = w.Claim(t.Context(), who, g.ID, deploy)
+	w.must(err)
+	_, err = w.Claim(t.Context(), who, g.ID, deploy)
+	refusedAs(t, err, cred.Unauthenticated, "TOKEN_REPLAYED")
+	other := as(runner)
+	other.Claims = map[string]any{"ref": "main", "repository_id": "4711"}
+	_, err = w.Claim(t.Context(), other, g.ID, deploy)
+	refusedAs(t, err, cred.Denied, "NOT_THE_REQUESTER")
+
 	w.clock.advance(time.Hour)
 	w.sweep()
 	if n := w.count(store.Seen); n != 0 {
