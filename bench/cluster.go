@@ -28,13 +28,22 @@ type cluster struct {
 	client *sdk.Client // connects as a CI job
 }
 
-const clusterConfig = `server:
-  listen: %[1]s
-  url: https://%[1]s
+// How the broker is reached: as proxies need it, and in plain text, as Vault's development server is.
+const (
+	overTLS = `proxies: [{ name: edge-1, targets: ["*"] }]
+server:
   tls: { certificate: pki/server.pem, private_key: pki/server.key, client_ca: pki/ca.pem }
-proxies: [{ name: edge-1, targets: ["*"] }]
+  url: https://%[1]s
+`
+	inPlain = `server:
+  plain: true
+  url: http://%[1]s
+`
+)
+
+const clusterConfig = `  listen: %[1]s
 identity_providers:
-  - { name: github-actions, issuer: "%[2]s", audiences: ["https://%[1]s"], kind: workload, algorithms: [RS256], allow_plain: true }
+  - { name: github-actions, issuer: "%[2]s", audiences: ["%[4]s"], kind: workload, algorithms: [RS256], allow_plain: true }
 issuers:
   - { name: keys, static: { secrets: { api: { token: "env:BENCH_KEY" } } } }
 targets:
@@ -52,7 +61,7 @@ rules:
 `
 
 // startCluster builds the commands and starts a broker; upstream is where the target is.
-func startCluster(ctx context.Context, dir, upstream string) (*cluster, error) {
+func startCluster(ctx context.Context, dir, upstream, server string) (*cluster, error) {
 	build := exec.CommandContext(ctx, "go", "build", "-o", dir+"/", "./cmd/...")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -71,13 +80,16 @@ func startCluster(ctx context.Context, dir, upstream string) (*cluster, error) {
 		return nil, err
 	}
 	c.url = "https://" + addr
+	if server == inPlain {
+		c.url = "http://" + addr
+	}
 	c.etc = filepath.Join(dir, "etc-"+strings.ReplaceAll(addr, ":", "-"))
-	out, err := exec.CommandContext(ctx, filepath.Join(dir, "daypassd"), "init", "--url", c.url, "--listen", addr, "--proxy-listen", c.proxy, c.etc).CombinedOutput()
+	out, err := exec.CommandContext(ctx, filepath.Join(dir, "daypassd"), "init", "--url", "https://"+addr, "--listen", addr, "--proxy-listen", c.proxy, c.etc).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("init: %w\n%s", err, out)
 	}
 	config := filepath.Join(c.etc, "daypass.yaml")
-	if err := os.WriteFile(config, fmt.Appendf(nil, clusterConfig, addr, idp.URL(), upstream), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, server+clusterConfig, addr, idp.URL(), upstream, c.url), 0o600); err != nil {
 		return nil, err
 	}
 	if err := c.launch([]string{"BENCH_KEY=bench-upstream-key-0123456789"}, "daypassd", "serve", "--config", config); err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -27,11 +28,32 @@ const exchangeClients = 16
 const tokenPool = 512
 
 // benchExchange compares Exchange, durable with its entry, with Vault's JWT login on in-memory
-// storage, of the same RS256 tokens.
+// storage, of the same RS256 tokens: through the same kind of door as Vault's, HTTP with JSON in plain
+// text, and as our own clients call, over gRPC and TLS.
 func benchExchange(ctx context.Context, b *bench) ([]result, error) {
-	c, err := startCluster(ctx, b.dir, "127.0.0.1:9")
+	var all []result
+	for _, door := range []struct {
+		name, server string
+		load         func(context.Context, *cluster, []string) (func(int) error, error)
+	}{
+		{"HTTP as Vault's", inPlain, exchangeByHTTP},
+		{"gRPC, TLS", overTLS, exchangeByGRPC},
+	} {
+		r, err := exchangeThrough(ctx, b, door.server, door.load)
+		if err != nil {
+			return nil, err
+		}
+		r.Name = fmt.Sprintf("exchange: RS256 token for a grant, %d clients, %s", exchangeClients, door.name)
+		all = append(all, r)
+	}
+	all[0].Goal = "≥ 3"
+	return all, nil
+}
+
+func exchangeThrough(ctx context.Context, b *bench, server string, load func(context.Context, *cluster, []string) (func(int) error, error)) (result, error) {
+	c, err := startCluster(ctx, b.dir, "127.0.0.1:9", server)
 	if err != nil {
-		return nil, err
+		return result{}, err
 	}
 	defer c.stop()
 	tokens := make([]string, tokenPool)
@@ -40,24 +62,48 @@ func benchExchange(ctx context.Context, b *bench) ([]result, error) {
 	}
 	v, err := startVault(c)
 	if err != nil {
-		return nil, err
+		return result{}, err
 	}
 	defer v.child.stop()
-	exchange, err := exchangeLoad(ctx, c, tokens)
+	exchange, err := load(ctx, c, tokens)
 	if err != nil {
-		return nil, err
+		return result{}, err
 	}
 	ours, theirs, err := b.inTurn(
 		func() (float64, error) { return perSecond(ctx, exchangeClients, b.round, exchange) },
 		func() (float64, error) { return perSecond(ctx, exchangeClients, b.round, v.login(tokens)) },
 	)
-	if err != nil {
-		return nil, err
-	}
-	return []result{ratio(fmt.Sprintf("exchange: RS256 token for a grant, %d clients", exchangeClients), "exchanges/s", ours, theirs, "Vault's auth/jwt/login, in memory", "≥ 3")}, nil
+	return ratio("", "exchanges/s", ours, theirs, "Vault's auth/jwt/login, in memory", ""), err
 }
 
-func exchangeLoad(ctx context.Context, c *cluster, tokens []string) (func(int) error, error) {
+// exchangeByHTTP calls /oauth/token (RFC 8693) with the client that calls Vault.
+func exchangeByHTTP(_ context.Context, c *cluster, tokens []string) (func(int) error, error) {
+	var next atomic.Int64
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: exchangeClients}}
+	return func(int) error {
+		form := url.Values{
+			"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token_type": {"urn:ietf:params:oauth:token-type:id_token"},
+			"subject_token": {tokens[next.Add(1)%int64(len(tokens))]}, "audience": {"api"}, "reason": {"bench"},
+		}
+		return post(client, c.url+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
+	}, nil
+}
+
+// post expects 200 and reads the answer.
+func post(client *http.Client, url, contentType string, body io.Reader) error {
+	resp, err := client.Post(url, contentType, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("HTTP %d: %s (%w)", resp.StatusCode, answer, err)
+	}
+	return nil
+}
+
+func exchangeByGRPC(ctx context.Context, c *cluster, tokens []string) (func(int) error, error) {
 	var next atomic.Int64
 	source := func(context.Context) (cred.Secret, error) {
 		return cred.SecretString(tokens[next.Add(1)%int64(len(tokens))]), nil
@@ -132,15 +178,6 @@ func (v *vaultServer) login(tokens []string) func(int) error {
 		if err != nil {
 			return err
 		}
-		resp, err := v.http.Post(v.url+"/v1/auth/jwt/login", "application/json", bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		defer resp.Body.Close()
-		answer, err := io.ReadAll(resp.Body)
-		if err != nil || resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("vault: HTTP %d: %s (%w)", resp.StatusCode, answer, err)
-		}
-		return nil
+		return post(v.http, v.url+"/v1/auth/jwt/login", "application/json", bytes.NewReader(body))
 	}
 }

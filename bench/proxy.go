@@ -30,7 +30,7 @@ func benchProxy(ctx context.Context, b *bench) ([]result, error) {
 		return nil, err
 	}
 	defer rp.stop()
-	c, err := startCluster(ctx, b.dir, upstream)
+	c, err := startCluster(ctx, b.dir, upstream, overTLS)
 	if err != nil {
 		return nil, err
 	}

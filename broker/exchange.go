@@ -198,12 +198,25 @@ const reasonKeyReused = "IDEMPOTENCY_KEY_REUSED"
 // minTTL is the shortest life that can be asked for: the times of a grant token are whole seconds.
 const minTTL = time.Second
 
+// maxParams bounds the parameters of a request, which the log keeps whole, in bytes.
+const maxParams = 16 << 10
+
 // checkRequest refuses what no grant token could say, whatever the policy thinks of it.
 func checkRequest(want cred.Request) error {
 	if want.TTL != 0 && want.TTL < minTTL {
 		return &cred.Error{
 			Kind: cred.Invalid, Op: "exchange", Reason: policy.ReasonTTLInvalid,
 			Public: "the lifetime that you ask for is shorter than a second; leave it out to get the rule's",
+		}
+	}
+	size := 0
+	for name, value := range want.Params {
+		size += len(name) + len(value)
+	}
+	if size > maxParams {
+		return &cred.Error{
+			Kind: cred.Invalid, Op: "exchange", Reason: "PARAMS_TOO_LARGE",
+			Public: "the parameters that you send are larger than 16 KiB altogether; send less",
 		}
 	}
 	for _, scope := range want.Scopes {

@@ -7,6 +7,7 @@ import (
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/failpoint"
+	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
 )
 
@@ -72,6 +73,13 @@ func (b *Broker) advance(ctx context.Context, tx store.Tx, l cred.Lease, g cred.
 	next, kind, err := nextLease(l, now, mode, g.Usable(now) != nil, abandoned)
 	if err != nil || kind == "" {
 		return next, err
+	}
+	if lost, ok := b.cfg.Issuers[l.Issuer].(issuer.Unfindable); ok && l.State() == cred.LeaseIntent && kind == audit.LeaseUnknown {
+		end, note := lost.Lost(l.CreatedAt.Add(b.cfg.IssueTimeout))
+		next.Note = note
+		if end.After(next.NotAfter) {
+			next.NotAfter = end
+		}
 	}
 	return b.writeLease(ctx, tx, next, g, kind)
 }

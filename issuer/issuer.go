@@ -49,3 +49,10 @@ type Issuer interface {
 type Reserver interface {
 	Reserve(ctx context.Context, spec Spec) (handle string, err error)
 }
+
+// Unfindable is an Issuer whose source can neither name beforehand what it mints nor find it
+// afterwards. Where an attempt ended without an outcome, whoever asked until an instant, Lost returns
+// the end of what may exist, absolute, and a note for people that says so.
+type Unfindable interface {
+	Lost(asked time.Time) (notAfter time.Time, note string)
+}

@@ -45,6 +45,10 @@ func sealingKey(h *keyset.Handle) (*SealingKey, error) {
 	return k, nil
 }
 
+// AEAD returns the key itself, for what has to be sealed outside of a store's records. Whoever uses it
+// says in the associated data what the record is.
+func (k *SealingKey) AEAD() tink.AEAD { return k.aead }
+
 // WriteSealingKey makes a key and writes it to a new file of mode 0600, durably. A file that is there
 // already is never overwritten: what it sealed would be lost. Errors are Invalid.
 func WriteSealingKey(path string) (*SealingKey, error) {

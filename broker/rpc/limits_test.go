@@ -57,9 +57,9 @@ func TestValidationNamesTheField(t *testing.T) {
 	for field, err := range map[string]error{
 		"target":                exchange(&pb.ExchangeRequest{}),
 		"scopes[1]":             exchange(&pb.ExchangeRequest{Target: "orders", Scopes: []string{"read", ""}}),
-		`params["k"]`:           exchange(&pb.ExchangeRequest{Target: "orders", Params: map[string]string{"k": long(1025)}}),
+		`params["k"]`:           exchange(&pb.ExchangeRequest{Target: "orders", Params: map[string]string{"k": long(8193)}}),
 		"ttl":                   exchange(&pb.ExchangeRequest{Target: "orders", Ttl: &durationpb.Duration{Seconds: -1}}),
-		"reason":                exchange(&pb.ExchangeRequest{Target: "orders", Reason: long(1025)}),
+		"reason":                exchange(&pb.ExchangeRequest{Target: "orders", Reason: long(8193)}),
 		"idempotency_key":       exchange(&pb.ExchangeRequest{Target: "orders", IdempotencyKey: long(129)}),
 		`params["xxxxxxxxxxxxx`: exchange(&pb.ExchangeRequest{Target: "orders", Params: map[string]string{long(2000): ""}}),
 		"page_size":             second(a.ListGrants(ctx, &pb.ListGrantsRequest{PageSize: -1})),

@@ -21,15 +21,33 @@ import (
 
 // The drivers' keys in the configuration.
 const (
-	vaultDriver  = "vault"
-	staticDriver = "static"
+	vaultDriver   = "vault"
+	staticDriver  = "static"
+	githubDriver  = "github_app"
+	oauthDriver   = "oauth"
+	copilotDriver = "copilot"
 )
+
+// drivers returns all of them.
+func drivers() []string {
+	return []string{vaultDriver, staticDriver, githubDriver, oauthDriver, copilotDriver}
+}
 
 // brokerSubject is who the broker is in the ID tokens that it signs for itself.
 const brokerSubject = "daypass-broker"
 
 // driver makes an issuer from a section that was read.
-type driver func(s *settings, keys *token.KeyRing) (issuer.Issuer, error)
+type driver func(s *settings, w workshop) (issuer.Issuer, error)
+
+// errNoSealing is the fault of drivers that seal what their handles hold; why the key is not there has
+// been told.
+var errNoSealing = &cred.Error{Kind: cred.Invalid, Op: "issuer.open", Public: "needs the store's sealing key"}
+
+// workshop is what issuers are made with, beside the settings.
+type workshop struct {
+	keys *token.KeyRing                  // nil where the settings are only checked
+	find func(name string) issuer.Issuer // another issuer, once all are made; nil where there is none
+}
 
 // readDriver reads an issuer's section.
 func (s *settings) readDriver(section config.Issuer) (driver, strictyaml.Problems) {
@@ -42,6 +60,18 @@ func (s *settings) readDriver(section config.Issuer) (driver, strictyaml.Problem
 		var v staticSection
 		problems := section.Decode(&v)
 		return v.open, problems.Merge(v.problems(section.Section))
+	case githubDriver:
+		var v githubSection
+		problems := section.Decode(&v)
+		return v.open, problems.Merge(v.problems(s, section.Name, section.Section))
+	case oauthDriver:
+		var v oauthSection
+		problems := section.Decode(&v)
+		return v.open, problems.Merge(v.problems(section.Section))
+	case copilotDriver:
+		var v copilotSection
+		problems := section.Decode(&v)
+		return v.open, problems.Merge(v.problems(section.Section))
 	default:
 		return nil, nil // package config has told that there is no such driver
 	}
@@ -49,7 +79,7 @@ func (s *settings) readDriver(section config.Issuer) (driver, strictyaml.Problem
 
 // tryDriver makes the issuer of a section, which asks nothing of its source, and closes it again.
 func (s *settings) tryDriver(section config.Issuer, d driver) strictyaml.Problems {
-	i, err := d(s, nil)
+	i, err := d(s, workshop{find: func(string) issuer.Issuer { return nil }})
 	if err != nil {
 		return strictyaml.Problems{section.Section.Problem("", cred.PublicText(err), "")}
 	}
@@ -72,8 +102,9 @@ func (s *settings) openIssuers(keys *token.KeyRing) (map[string]issuer.Issuer, f
 			closeIssuer(i)
 		}
 	}
+	w := workshop{keys, func(name string) issuer.Issuer { return all[name] }}
 	for n, section := range s.config.Issuers {
-		i, err := s.drivers[n](s, keys)
+		i, err := s.drivers[n](s, w)
 		if err != nil {
 			closeAll()
 			return nil, nil, fmt.Errorf("issuer %q: %s", section.Name, cred.PublicText(err))
@@ -102,15 +133,12 @@ func (v *staticSection) problems(at *strictyaml.Node) strictyaml.Problems {
 	return problems
 }
 
-func (v *staticSection) open(s *settings, _ *token.KeyRing) (issuer.Issuer, error) {
+func (v *staticSection) open(s *settings, _ workshop) (issuer.Issuer, error) {
 	secrets := map[string]map[string]static.Loader{}
 	for path, fields := range v.Secrets {
 		secrets[path] = map[string]static.Loader{}
 		for name, reference := range fields {
-			if file, ok := strings.CutPrefix(reference, "file:"); ok {
-				reference = "file:" + s.path(file)
-			}
-			load, err := static.Parse(reference)
+			load, err := s.loader(reference)
 			if err != nil {
 				return nil, err
 			}
@@ -118,6 +146,14 @@ func (v *staticSection) open(s *settings, _ *token.KeyRing) (issuer.Issuer, erro
 		}
 	}
 	return static.New(secrets), nil
+}
+
+// loader reads a secret by its reference, anew each time.
+func (s *settings) loader(reference string) (static.Loader, error) {
+	if file, ok := strings.CutPrefix(reference, "file:"); ok {
+		reference = "file:" + s.path(file)
+	}
+	return static.Parse(reference)
 }
 
 // vaultSection is the section of a Vault or OpenBao issuer.
@@ -128,8 +164,11 @@ type vaultSection struct {
 	Namespace string `yaml:"namespace"`
 	// PEM file of the CA that the server's certificate is from; the system's where absent.
 	CAFile string `yaml:"ca_file"`
-	// How the broker signs in: one of jwt, approle, token_file.
+	// How the broker signs in: one of jwt, approle, kubernetes, token_file.
 	Auth vaultAuth `yaml:"auth"`
+	// The path of an audit device, such as file: each lease's note then has the hash by which that
+	// device's log knows the secret (sys/audit-hash).
+	AuditDevice string `yaml:"audit_device"`
 	// The token role through which each lease's token is made; leases then outlive the broker's own
 	// token where the role says orphan=true.
 	TokenRole string `yaml:"token_role"`
@@ -145,6 +184,8 @@ type vaultAuth struct {
 	JWT *vaultJWT `yaml:"jwt"`
 	// With a role ID and a secret ID.
 	AppRole *vaultAppRole `yaml:"approle"`
+	// With the token of the pod's service account.
+	Kubernetes *vaultKubernetes `yaml:"kubernetes"`
 	// With a token that something else keeps in a file of mode 0600.
 	TokenFile string `yaml:"token_file"`
 }
@@ -167,36 +208,58 @@ type vaultAppRole struct {
 	SecretID cred.Secret `yaml:"secret_id,required"`
 }
 
+type vaultKubernetes struct {
+	// The auth method's path. The default is `kubernetes`.
+	Mount string `yaml:"mount"`
+	// The role; it should set token_period.
+	Role string `yaml:"role,required"`
+	// The file with the token. The default is where pods have it.
+	TokenFile string `yaml:"token_file"`
+}
+
 func (v *vaultSection) problems(at *strictyaml.Node) strictyaml.Problems {
 	ways := 0
-	for _, given := range []bool{v.Auth.JWT != nil, v.Auth.AppRole != nil, v.Auth.TokenFile != ""} {
+	for _, given := range []bool{v.Auth.JWT != nil, v.Auth.AppRole != nil, v.Auth.Kubernetes != nil, v.Auth.TokenFile != ""} {
 		if given {
 			ways++
 		}
 	}
 	if ways != 1 {
-		return strictyaml.Problems{at.Problem("auth", "must have exactly one of jwt, approle, token_file", "")}
+		return strictyaml.Problems{at.Problem("auth", "must have exactly one of jwt, approle, kubernetes, token_file", "")}
 	}
 	return nil
 }
 
-func (v *vaultSection) open(s *settings, keys *token.KeyRing) (issuer.Issuer, error) {
+func (v *vaultSection) open(s *settings, w workshop) (issuer.Issuer, error) {
 	c := vault.Config{
 		Address: v.Address, Namespace: v.Namespace, CAFile: s.path(v.CAFile), TokenRole: v.TokenRole, Timeout: v.Timeout,
-		Paths: s.pathsOf(v.name),
+		Paths: s.pathsOf(v.name), AuditDevice: v.AuditDevice,
 	}
 	switch {
 	case v.Auth.JWT != nil:
-		c.JWT = v.Auth.JWT.config(v.Address, s.config.Server.URL, keys)
+		c.JWT = v.Auth.JWT.config(v.Address, s.config.Server.URL, w.keys)
 	case v.Auth.AppRole != nil:
 		a := v.Auth.AppRole
 		c.AppRole = &vault.AppRole{Mount: a.Mount, RoleID: a.RoleID, SecretID: a.SecretID}
+	case v.Auth.Kubernetes != nil:
+		k := v.Auth.Kubernetes
+		c.Kubernetes = &vault.Kubernetes{Mount: k.Mount, Role: k.Role, Path: s.path(k.TokenFile)}
 	case v.Auth.TokenFile != "":
 		c.TokenFile = &vault.TokenFile{Path: s.path(v.Auth.TokenFile)}
 	default:
 		return nil, errors.New("no way to sign in is configured")
 	}
 	return vault.New(c)
+}
+
+// driverOf returns the driver of an issuer, empty where there is none of that name.
+func (s *settings) driverOf(name string) string {
+	for _, i := range s.config.Issuers {
+		if i.Name == name {
+			return i.Driver
+		}
+	}
+	return ""
 }
 
 // pathsOf lists what targets read from an issuer.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
@@ -37,11 +39,12 @@ func TestMain(m *testing.M) {
 //	idtoken FILE AUDIENCE SUBJECT               writes one of its tokens
 //	exchange BROKER CA TOKENFILE TARGET         begins an exchange
 //	exchanged [REGEXP]                          waits for its end: granted, or the error that is given
+//	rsakey FILE                                 writes a fresh RSA key, as GitHub hands them out
 //	devenv FILE                                 reads BROKER, CA and TOKENS from what dev printed
 func TestScripts(t *testing.T) {
 	clitest.Run(t, prepareWorld, map[string]clitest.Command{
 		"certificate": certificate, "newer": newer, "idp": idp, "idtoken": idtoken,
-		"exchange": exchange, "exchanged": exchanged, "devenv": devenv,
+		"exchange": exchange, "exchanged": exchanged, "devenv": devenv, "rsakey": rsaKey,
 	})
 }
 
@@ -163,6 +166,14 @@ func exchanged(ts *testscript.TestScript, _ bool, args []string) {
 	if err == nil || !regexp.MustCompile(args[0]).MatchString(cred.PublicText(err)) {
 		ts.Fatalf("the exchange ended with %v", err)
 	}
+}
+
+func rsaKey(ts *testscript.TestScript, _ bool, args []string) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	ts.Check(err)
+	block := &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(block), 0o600))
+	ts.Check(os.Chmod(ts.MkAbs(args[0]), 0o600))
 }
 
 func devenv(ts *testscript.TestScript, _ bool, args []string) {

@@ -32,7 +32,7 @@ type settings struct {
 func loadSettings(path string) (*settings, error) {
 	detectors := append([]string{"secrets", "pii"}, mask.Names()...)
 	s := &settings{dir: filepath.Dir(path)}
-	_, err := config.Load(path, config.Options{Detectors: detectors, Drivers: []string{vaultDriver, staticDriver}, More: s.problems})
+	_, err := config.Load(path, config.Options{Detectors: detectors, Drivers: drivers(), More: s.problems})
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func loadSettings(path string) (*settings, error) {
 // problems finds what package config can't.
 func (s *settings) problems(c *config.Config) strictyaml.Problems {
 	s.config = c
-	var problems strictyaml.Problems
+	problems := s.keyProblems(c)
 	for _, section := range c.Issuers {
 		d, found := s.readDriver(section)
 		if len(found) == 0 && d != nil {
@@ -54,7 +54,7 @@ func (s *settings) problems(c *config.Config) strictyaml.Problems {
 	if _, err := openChannels(c); err != nil {
 		problems = append(problems, c.At.Problem("notices.channels", err.Error(), ""))
 	}
-	return append(append(problems, deliveryProblems(c)...), s.keyProblems(c)...)
+	return append(problems, deliveryProblems(c)...)
 }
 
 // keyProblems reads the broker's key files. One that is not there is known already.
@@ -75,16 +75,21 @@ func (s *settings) keyProblems(c *config.Config) strictyaml.Problems {
 
 // deliveryProblems finds targets, and rules, that hand a secret out which only a proxy may hold.
 func deliveryProblems(c *config.Config) strictyaml.Problems {
-	static := map[string]bool{}
+	shared := map[string]string{} // what would be handed out, by issuer
 	for _, i := range c.Issuers {
-		static[i.Name] = i.Driver == staticDriver
+		switch i.Driver {
+		case staticDriver:
+			shared[i.Name] = "the static secret"
+		case copilotDriver:
+			shared[i.Name] = "the session of the whole seat"
+		}
 	}
 	var problems strictyaml.Problems
 	refuse := func(path, what, issuer, hint string) {
-		problems = append(problems, c.At.Problem(path, fmt.Sprintf("delivers the static secret of issuer %q%s to the caller, who would keep it for ever", issuer, what), hint))
+		problems = append(problems, c.At.Problem(path, fmt.Sprintf("delivers %s of issuer %q%s to the caller, who would keep it", shared[issuer], issuer, what), hint))
 	}
 	for i, t := range c.Targets {
-		if !static[t.Credential.Issuer] {
+		if shared[t.Credential.Issuer] == "" {
 			continue
 		}
 		if t.Deliver == string(cred.DeliverDirect) || t.Deliver == "" && t.HTTP == nil {

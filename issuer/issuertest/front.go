@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -35,6 +36,10 @@ type Front struct {
 	fault Fault
 	at    int // which request from now on: 1 is the next; 0 is each of them
 	seen  int
+	pick  func(*http.Request) bool // which requests answer answers in the source's stead; nil for none
+	times int                      // how many of them are left
+	reply http.Handler
+	log   []string // "METHOD /path" of what reached the source
 }
 
 // NewFront starts a Front before a source; it ends with the test.
@@ -51,6 +56,28 @@ func (f *Front) Break(fault Fault, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault, f.at, f.seen = fault, n, 0
+}
+
+// Answer answers the next requests that pick accepts in the source's stead: as a sealed or busy source
+// does, or whatever stands before it. They do not reach the source. A request that Break breaks is
+// broken all the same.
+func (f *Front) Answer(times int, pick func(*http.Request) bool, with http.Handler) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.times, f.pick, f.reply = times, pick, with
+}
+
+// Reached returns how many requests have reached the source that begin with a prefix, e.g.
+// "GET /v1/database/".
+func (f *Front) Reached(prefix string) (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, line := range f.log {
+		if strings.HasPrefix(line, prefix) {
+			n++
+		}
+	}
+	return n
 }
 
 // Seen returns how many requests came since Break.
@@ -70,6 +97,11 @@ func (f *Front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if fault == Silent {
 		<-r.Context().Done()
+		return
+	}
+	if reply := f.inStead(r); reply != nil && fault == None {
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		reply.ServeHTTP(w, r)
 		return
 	}
 	resp, answer, err := f.forward(r, body)
@@ -92,6 +124,18 @@ func (f *Front) next() Fault {
 		return f.fault
 	}
 	return None
+}
+
+// inStead returns what answers a request instead of the source; nil for nothing.
+func (f *Front) inStead(r *http.Request) http.Handler {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.times > 0 && f.pick(r) {
+		f.times--
+		return f.reply
+	}
+	f.log = append(f.log, r.Method+" "+r.URL.Path)
+	return nil
 }
 
 // forward sends the request on and reads the whole answer. It outlives the client's own request, as

@@ -1,8 +1,11 @@
 package vault
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
+	"os"
 	"strings"
 
 	"github.com/hashicorp/vault/api"
@@ -44,6 +47,51 @@ func (j *JWT) login(ctx context.Context, c *client) (*api.SecretAuth, error) {
 		return nil, notIssued("vault.login", "the broker can't sign in to Vault because it has no identity token of its own", err)
 	}
 	return c.login(ctx, "auth/"+j.mount()+"/login", map[string]any{"role": j.Role, "jwt": token.RevealString()})
+}
+
+// Kubernetes signs in with the token that Kubernetes keeps in a file for the broker's own service
+// account (auth/kubernetes/login). The file is read anew for each sign-in, since Kubernetes replaces
+// it. Its mode is Kubernetes' affair: projected tokens are readable by all in their container.
+type Kubernetes struct {
+	Mount string // empty: "kubernetes"
+	Role  string
+	Path  string // of the token; empty: /var/run/secrets/kubernetes.io/serviceaccount/token
+}
+
+const serviceAccountToken = "/var/run/secrets/kubernetes.io/serviceaccount/token" //nolint:gosec // G101: a path
+
+// maxServiceAccountToken bounds what is read of the file, in bytes.
+const maxServiceAccountToken = 64 << 10
+
+func (k *Kubernetes) mount() string   { return orDefault(k.Mount, "kubernetes") }
+func (k *Kubernetes) setting() string { return "auth/" + k.mount() + "/role/" + k.Role }
+
+func (k *Kubernetes) complete() error {
+	if k.Role == "" {
+		return invalidConfig("Vault's Kubernetes sign-in needs a role", errors.New("vault: kubernetes lacks a role"))
+	}
+	return nil
+}
+
+func (k *Kubernetes) login(ctx context.Context, c *client) (*api.SecretAuth, error) {
+	token, err := readServiceAccountToken(orDefault(k.Path, serviceAccountToken))
+	if err != nil {
+		return nil, notIssued("vault.login", "the broker can't read its Kubernetes service account token; its operator has to look at the pod's token volume", err)
+	}
+	return c.login(ctx, "auth/"+k.mount()+"/login", map[string]any{"role": k.Role, "jwt": token.RevealString()})
+}
+
+func readServiceAccountToken(path string) (cred.Secret, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return cred.Secret{}, err
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, maxServiceAccountToken+1))
+	if err == nil && (len(bytes.TrimSpace(b)) == 0 || len(b) > maxServiceAccountToken) {
+		err = errors.New("vault: the file with the service account token is empty or too long")
+	}
+	return cred.NewSecret(bytes.TrimSpace(b)), err
 }
 
 // AppRole signs in with a role ID and a secret ID (auth/approle/login).

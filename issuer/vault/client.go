@@ -6,12 +6,14 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -24,6 +26,10 @@ const maxAnswer = 4 << 20
 
 // tries is how often a request that may be repeated is sent in all.
 const tries = 4
+
+// maxPause is the longest that a caller is kept between two tries; a source that asks for more
+// (Retry-After) is not tried again.
+const maxPause = 5 * time.Second
 
 // client sends requests to Vault. Vault's own library is told not to retry: whether a request may
 // be repeated is known only to whoever makes it.
@@ -41,6 +47,7 @@ type request struct {
 	body   map[string]any
 	params url.Values
 	remake func() map[string]any // makes the body anew for each try, where set
+	wrap   time.Duration         // how long the wrapped answer may wait to be unwrapped; zero: not wrapped
 }
 
 func newClient(cfg Config) (*client, error) {
@@ -55,7 +62,7 @@ func newClient(cfg Config) (*client, error) {
 		return nil, err
 	}
 	h := &http.Client{Transport: &careful{transport}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	c, err := api.NewClient(&api.Config{Address: cfg.Address, HttpClient: h, MaxRetries: 0})
+	c, err := api.NewClient(&api.Config{Address: cfg.Address, HttpClient: h, MaxRetries: 0, DisableRedirects: true})
 	if err != nil {
 		return nil, invalidConfig("the settings for Vault can't be used", err)
 	}
@@ -85,20 +92,32 @@ func readCAs(file string) (*x509.CertPool, error) {
 // doRetrying sends a request that may be repeated, up to four times while Vault does not answer, is
 // sealed or is in trouble.
 func (c *client) doRetrying(ctx context.Context, r request) (*api.Secret, error) {
-	wait := 50 * time.Millisecond
-	for try := 1; ; try++ {
+	return retrying(ctx, passing, func() (*api.Secret, error) {
 		if r.remake != nil {
 			r.body = r.remake()
 		}
-		answer, err := c.do(ctx, r)
-		if err == nil || try == tries || ctx.Err() != nil || !passing(err) {
+		return c.do(ctx, r)
+	})
+}
+
+// retrying tries up to four times while a failure is worth it, within ctx's deadline: it does not
+// begin a pause that the deadline would cut.
+func retrying(ctx context.Context, worth func(error) bool, try func() (*api.Secret, error)) (*api.Secret, error) {
+	pause := 50 * time.Millisecond
+	for n := 1; ; n++ {
+		answer, err := try()
+		if err == nil || n == tries || !worth(err) || ctx.Err() != nil {
+			return answer, err
+		}
+		wait := max(pause/2+rand.N(pause), retryAfter(err)) //nolint:gosec // G404: spreads retries, guards nothing
+		if deadline, ok := ctx.Deadline(); wait > maxPause || (ok && time.Until(deadline) <= wait) {
 			return answer, err
 		}
 		select {
 		case <-ctx.Done():
 			return answer, err
-		case <-time.After(wait/2 + rand.N(wait)): //nolint:gosec // G404: spreads retries, guards nothing
-			wait *= 3
+		case <-time.After(wait):
+			pause *= 3
 		}
 	}
 }
@@ -113,15 +132,17 @@ func (c *client) doWithin(ctx context.Context, timeout time.Duration, r request)
 	defer cancel()
 	connected := false
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
-	answer, err := c.send(ctx, r)
+	var after time.Duration
+	answer, err := c.send(ctx, r, &after)
 	if err != nil {
-		return nil, &callError{op: r.method + " " + r.path, status: responseStatus(err), unsent: !connected, err: err}
+		return nil, &callError{op: r.method + " " + r.path, status: responseStatus(err), unsent: !connected, after: after, err: err}
 	}
 	return answer, nil
 }
 
-func (c *client) send(ctx context.Context, r request) (*api.Secret, error) {
-	as := c.api.WithRequestCallbacks(func(out *api.Request) { out.ClientToken = r.token.RevealString() }).Logical()
+func (c *client) send(ctx context.Context, r request, after *time.Duration) (*api.Secret, error) {
+	as := c.api.WithRequestCallbacks(r.dress).
+		WithResponseCallbacks(func(in *api.Response) { *after = waitAsked(in) }).Logical()
 	var resp *api.Response
 	var err error
 	switch r.method {
@@ -143,6 +164,24 @@ func (c *client) send(ctx context.Context, r request) (*api.Secret, error) {
 		return nil, err
 	}
 	return api.ParseSecret(resp.Body)
+}
+
+// dress puts on a request what does not stand in its path or body.
+func (r request) dress(out *api.Request) {
+	out.ClientToken = r.token.RevealString()
+	if r.wrap > 0 {
+		out.WrapTTL = r.wrap.String()
+	}
+}
+
+// waitAsked reads Retry-After in seconds (RFC 9110, section 10.2.3), the form that Vault's rate limits
+// use.
+func waitAsked(in *api.Response) time.Duration {
+	if in == nil || in.Response == nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(in.Header.Get("Retry-After"), 10, 16)
+	return time.Duration(n) * time.Second
 }
 
 // login signs in at a path and returns what Vault says of the token.
@@ -172,9 +211,21 @@ func (t *careful) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
+		_ = resp.Body.Close()
+		return nil, &redirectError{resp.StatusCode}
+	}
 	resp.Body = &boundedBody{resp.Body, maxAnswer}
 	return resp, nil
 }
+
+// redirectError is an answer that points elsewhere. A standby that can't reach the active server gives
+// one; to follow it would send our token to wherever it says, and Vault's library takes one that it
+// does not follow for success.
+type redirectError struct{ status int }
+
+// Error returns the private text.
+func (e *redirectError) Error() string { return fmt.Sprintf("redirected with status %d", e.status) }
 
 // CloseIdleConnections closes the connections that are kept for later requests.
 func (t *careful) CloseIdleConnections() { t.next.CloseIdleConnections() }

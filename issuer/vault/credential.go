@@ -19,7 +19,7 @@ type field struct {
 // fieldsOf says which fields a type has. A type that is not named takes every field that Vault sends.
 var fieldsOf = map[cred.CredentialType][]field{
 	cred.UserPassword: {{name: "username", from: []string{"username"}}, {name: "password", from: []string{"password"}}},
-	cred.Bearer:       {{name: "token", from: []string{"token", "access_token"}}},
+	cred.Bearer:       {{name: "token", from: []string{"token", "access_token", "service_account_token"}}},
 	cred.AWS: {
 		{name: "access_key_id", from: []string{"access_key"}},
 		{name: "secret_access_key", from: []string{"secret_key"}},
@@ -40,8 +40,16 @@ var fieldsOf = map[cred.CredentialType][]field{
 var guesses = []cred.CredentialType{cred.UserPassword, cred.AWS, cred.TLS, cred.SSHCertificate, cred.Bearer}
 
 // credential makes a credential from an answer's data. Without a type it takes the first whose
-// fields are all there, else KV. The target's own names for fields win.
-func credential(from cred.CredentialSource, as cred.CredentialType, data map[string]any) (cred.Credential, error) {
+// fields are all there, else KV. The target's own names for fields win. What was signed has no private
+// key: the caller holds it.
+func (s source) credential(data map[string]any) (cred.Credential, error) {
+	from, as := s.want, s.want.Type
+	switch {
+	case as == "" && s.kv():
+		as = cred.KV
+	case as == "" && s.own != nil:
+		as = s.own.signedAs
+	}
 	for _, guess := range guesses {
 		if as == "" && hasFields(guess, from.Fields, data) {
 			as = guess
@@ -56,7 +64,7 @@ func credential(from cred.CredentialSource, as cred.CredentialType, data map[str
 	for _, f := range named {
 		if v, ok := f.find(from.Fields, data); ok {
 			out.Fields[f.name] = v
-		} else if !f.optional {
+		} else if !f.optional && !(s.own != nil && f.name == "private_key") {
 			return cred.Credential{}, missingField(as, f.name)
 		}
 	}

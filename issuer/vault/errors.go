@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/hashicorp/vault/api"
 
@@ -25,8 +26,9 @@ const (
 // callError is how one request failed: with a status, or without an answer.
 type callError struct {
 	op     string
-	status int  // zero: no answer
-	unsent bool // there was never a connection
+	status int           // zero: no answer
+	unsent bool          // there was never a connection
+	after  time.Duration // what Retry-After asks to wait; zero where it is absent
 	err    error
 }
 
@@ -41,6 +43,9 @@ func responseStatus(err error) int {
 	if r, ok := errors.AsType[*api.ResponseError](err); ok {
 		return r.StatusCode
 	}
+	if r, ok := errors.AsType[*redirectError](err); ok {
+		return r.status
+	}
 	return 0
 }
 
@@ -53,15 +58,41 @@ func statusOf(err error) int {
 }
 
 // passing reports whether the same request may go well a moment later: no answer, a quota (429),
-// a standby that lags or is not ready (412, 472, 473), or trouble of the server's own.
+// a standby that points elsewhere (307), lags or is not ready (412, 472, 473), or trouble of the
+// server's own.
 func passing(err error) bool {
 	switch s := statusOf(err); {
-	case s >= 500, s == http.StatusTooManyRequests, s == http.StatusPreconditionFailed, s == 472, s == 473:
+	case s >= 500, s >= 300 && s < 400, s == http.StatusTooManyRequests, s == http.StatusPreconditionFailed, s == 472, s == 473:
 		return true
 	default:
 		e, ok := errors.AsType[*callError](err)
 		return ok && s == 0 && !errors.Is(e.err, errAnswerTooLong)
 	}
+}
+
+// undone reports whether the request surely had no effect, so that even one that mints may be sent
+// again: there was no connection, or a standby that points elsewhere, or Vault was over a rate limit,
+// which it looks at before it does anything, or lags behind what the client has seen. Not so with 503: a Vault that is sealed while it
+// works answers 503 for what it has done half.
+func undone(err error) bool {
+	e, ok := errors.AsType[*callError](err)
+	if !ok {
+		return false
+	}
+	switch s := e.status; {
+	case s == 0:
+		return e.unsent
+	default:
+		return s == http.StatusTooManyRequests || s == http.StatusPreconditionFailed || s >= 300 && s < 400
+	}
+}
+
+// retryAfter is how long Vault asks to wait; zero where it does not say.
+func retryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*callError](err); ok {
+		return e.after
+	}
+	return 0
 }
 
 // harmless turns the failure of a request that makes no credential into our error: whatever the
@@ -79,7 +110,7 @@ func publicOf(err error) string {
 		return publicRights
 	case s == http.StatusTooManyRequests:
 		return publicBusy
-	case s == http.StatusServiceUnavailable, s == 472, s == 473:
+	case s == http.StatusServiceUnavailable, s == http.StatusPreconditionFailed, s == 472, s == 473, s >= 300 && s < 400:
 		return publicSealed
 	case s >= 400 && s < 500:
 		return publicRefused
@@ -92,9 +123,8 @@ func publicOf(err error) string {
 // it makes anything; with 5xx, or no answer, it may have gone further.
 func minting(op string, err error) error {
 	s := statusOf(err)
-	e, _ := errors.AsType[*callError](err)
 	switch {
-	case e != nil && s == 0 && e.unsent, s == http.StatusForbidden, s == http.StatusTooManyRequests:
+	case undone(err), s == http.StatusForbidden:
 		return notIssued(op, publicOf(err), err)
 	case s >= 400 && s < 500:
 		return &cred.Error{Kind: cred.Invalid, Op: op, Reason: "SOURCE_REFUSED", Public: publicRefused, Err: err}
@@ -105,5 +135,8 @@ func minting(op string, err error) error {
 
 // notIssued is an Unavailable of which it is certain that nothing was made.
 func notIssued(op, public string, err error) error {
-	return &cred.Error{Kind: cred.Unavailable, Op: op, Public: public, Err: fmt.Errorf("%w: %w", issuer.ErrNotIssued, err)}
+	return &cred.Error{
+		Kind: cred.Unavailable, Op: op, Public: public, RetryAfter: retryAfter(err),
+		Err: fmt.Errorf("%w: %w", issuer.ErrNotIssued, err),
+	}
 }

@@ -21,6 +21,7 @@ type flight struct {
 	spec  issuer.Spec
 	src   source
 	child child
+	wait  context.Context // the caller's; bounds when a try may still begin
 
 	landed chan struct{} // closed when the outcome is there for the caller
 	over   chan struct{} // closed when there is nothing more to do
@@ -35,11 +36,12 @@ type flight struct {
 
 // fly mints and waits for the outcome until ctx or Timeout ends.
 func (i *Issuer) fly(ctx context.Context, f *flight) (cred.Credential, cred.Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, i.cfg.Timeout)
+	defer cancel()
+	f.wait = ctx
 	if err := i.takeOff(f); err != nil {
 		return cred.Credential{}, cred.Lease{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, i.cfg.Timeout)
-	defer cancel()
 	select {
 	case <-f.landed:
 	case <-ctx.Done():

@@ -3,6 +3,8 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -15,7 +17,7 @@ import (
 // What Vault gives a lease for ends with that token. What it gives none for, such as a key-value
 // store's values, can't be revoked, and the lease says so.
 func (i *Issuer) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, cred.Lease, error) {
-	src, err := i.source(ctx, spec.Target.Credential, spec.NotAfter)
+	src, err := i.source(ctx, spec)
 	if err != nil {
 		return cred.Credential{}, cred.Lease{}, err
 	}
@@ -43,15 +45,36 @@ func (i *Issuer) issueKV(ctx context.Context, spec issuer.Spec, src source) (cre
 	if err != nil {
 		return cred.Credential{}, cred.Lease{}, kvFailed(err)
 	}
+	if answer, err = i.unwrapped(ctx, src, answer); err != nil {
+		return cred.Credential{}, cred.Lease{}, err
+	}
 	data := answerData(answer)
 	if src.engine == "kv2" {
-		data, _ = data["data"].(map[string]any)
+		if data, err = kv2Values(src, data); err != nil {
+			return cred.Credential{}, cred.Lease{}, err
+		}
 	}
-	c, err := credential(spec.Target.Credential, orType(spec.Target.Credential.Type, cred.KV), data)
+	c, err := src.credential(data)
 	if err != nil {
 		return cred.Credential{}, cred.Lease{}, err
 	}
-	return c, cred.Lease{NotAfter: spec.NotAfter, Note: "the value is stored in Vault and stays valid; nothing ends it"}, nil
+	l := cred.Lease{NotAfter: spec.NotAfter, Note: "the value is stored in Vault and stays valid; nothing ends it"}
+	return c, i.joined(ctx, c, l), nil
+}
+
+// kv2Values takes the values out of an answer of a version 2 store, and makes sure that they are of
+// the version that the target pins.
+func kv2Values(src source, data map[string]any) (map[string]any, error) {
+	about, _ := data["metadata"].(map[string]any)
+	pinned, _ := strconv.ParseInt(src.want.Params[paramVersion], 10, 64)
+	if got := number(about["version"]); pinned > 0 && got != pinned {
+		return nil, &cred.Error{
+			Kind: cred.Invalid, Op: "vault.issue", Reason: "SOURCE_REFUSED", Public: publicRefused,
+			Err: fmt.Errorf("vault: version %d was asked for and %d came", pinned, got),
+		}
+	}
+	values, _ := data["data"].(map[string]any)
+	return values, nil
 }
 
 // kvFailed turns the failure to read a value into our error: reading makes nothing.
@@ -62,12 +85,16 @@ func kvFailed(err error) error {
 	return harmless("vault.issue", err)
 }
 
-// mint sends the one request that makes a credential. It is never repeated.
+// mint sends the one request that makes a credential. It is repeated, while the caller waits, only
+// where it surely had no effect.
 func (i *Issuer) mint(ctx context.Context, f *flight) (cred.Credential, cred.Lease, error) {
 	spec, src, c := f.spec, f.src, f.child
 	src.req.token = c.token
-	asked := time.Now()
-	answer, err := i.client.doWithin(ctx, mintTimeout, src.req)
+	var asked time.Time
+	answer, err := retrying(f.wait, undone, func() (*api.Secret, error) {
+		asked = time.Now()
+		return i.client.doWithin(ctx, mintTimeout, src.req)
+	})
 	if err != nil {
 		err = minting("vault.issue", err)
 		if cred.KindOf(err) == cred.Invalid || errors.Is(err, issuer.ErrNotIssued) {
@@ -75,17 +102,25 @@ func (i *Issuer) mint(ctx context.Context, f *flight) (cred.Credential, cred.Lea
 		}
 		return cred.Credential{}, cred.Lease{}, err
 	}
+	if answer, err = i.unwrapped(ctx, src, answer); err != nil {
+		i.discard(ctx, c.handle) // whoever has it loses it; the broker, told that it may exist, makes sure
+		return cred.Credential{}, cred.Lease{}, err
+	}
 	if answer == nil || answer.LeaseID == "" {
 		i.discard(ctx, c.handle)
-		return withoutLease(spec, src, answer)
+		made, lease, err := withoutLease(spec, src, answer, asked)
+		if err != nil {
+			return cred.Credential{}, cred.Lease{}, err
+		}
+		return made, i.joined(ctx, made, lease), nil
 	}
 	c.handle.Lease = answer.LeaseID
-	made, err := credential(spec.Target.Credential, spec.Target.Credential.Type, answer.Data)
+	made, err := src.credential(answer.Data)
 	if err != nil {
 		return cred.Credential{}, cred.Lease{}, i.undo(ctx, c.handle, err)
 	}
 	made, lease := leased(spec, src, c, made, answer, asked)
-	return made, lease, nil
+	return made, i.joined(ctx, made, lease), nil
 }
 
 // leased says what the lease is: it ends with Vault's lease or with the child, whichever is first.
@@ -94,6 +129,10 @@ func leased(spec issuer.Spec, src source, c child, made cred.Credential, answer 
 	if isSTS(src, made) {
 		made.NotAfter = end
 		return made, standing(end, spec.NotAfter, "AWS keeps STS credentials valid until their own end; nobody can end them earlier")
+	}
+	if src.engine == "kubernetes" && !madeAccount(answer.Data) {
+		made.NotAfter = tokenEnd(made, end)
+		return made, standing(made.NotAfter, spec.NotAfter, "the token is of a service account that Vault did not make for it, so Kubernetes keeps it valid until its own end")
 	}
 	if answer.LeaseDuration == 0 || end.After(c.end) {
 		end = c.end
@@ -107,28 +146,6 @@ func leased(spec issuer.Spec, src source, c child, made cred.Credential, answer 
 func isSTS(src source, c cred.Credential) bool {
 	_, session := c.Fields["session_token"]
 	return c.Type == cred.AWS && session && (src.engine == "aws" || src.engine == "")
-}
-
-// withoutLease returns what Vault gave out without keeping a lease on it.
-func withoutLease(spec issuer.Spec, src source, answer *api.Secret) (cred.Credential, cred.Lease, error) {
-	data := answerData(answer)
-	c, err := credential(spec.Target.Credential, spec.Target.Credential.Type, data)
-	if err != nil {
-		return cred.Credential{}, cred.Lease{}, err
-	}
-	if unix := number(data["expiration"]); src.engine == "pki" && unix > 0 {
-		c.NotAfter = time.Unix(unix, 0)
-		return c, standing(c.NotAfter, spec.NotAfter, "the certificate is valid until its own end; set generate_lease on the PKI role to make it revocable"), nil
-	}
-	return c, cred.Lease{NotAfter: spec.NotAfter, Note: "Vault keeps no lease on it, so nothing ends it early"}, nil
-}
-
-// standing is a lease on something that can't be revoked.
-func standing(end, asked time.Time, note string) cred.Lease {
-	if end.After(asked) {
-		note += ", which is later than was asked"
-	}
-	return cred.Lease{NotAfter: end, Note: note}
 }
 
 // discard ends a child that nothing hangs on. It ends by itself too, so a failure is no matter.

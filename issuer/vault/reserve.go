@@ -23,7 +23,7 @@ type child struct {
 // is minted with it can be revoked. The handle is empty for a path whose values stand, such as a
 // key-value store's: nothing is made there and nothing can be revoked.
 func (i *Issuer) Reserve(ctx context.Context, spec issuer.Spec) (string, error) {
-	src, err := i.source(ctx, spec.Target.Credential, spec.NotAfter)
+	src, err := i.source(ctx, spec)
 	if err != nil {
 		return "", err
 	}

@@ -11,6 +11,10 @@ import (
 	"github.com/daypass-io/daypass/cred"
 )
 
+// askGivenUp is how long a lease may take to end until Vault is asked whether it has given up on it:
+// one of the pauses of awaitEnded.
+const askGivenUp = 80 * time.Millisecond
+
 // lookups is how many leases are looked at side by side.
 const lookups = 8
 
@@ -19,7 +23,8 @@ const lookups = 8
 // the token, which makes Vault end that token's leases in the background, and then watches the
 // leases of the path until none is left that has passed its end.
 //
-// It fails with kind Unavailable where the end is not confirmed in time, and may then be repeated.
+// It fails with kind Unavailable where the end is not confirmed in time, and may then be repeated; and
+// with kind Invalid and the reason LEASE_IRREVOCABLE where Vault has given up on ending the lease.
 func (i *Issuer) Revoke(ctx context.Context, l cred.Lease) error {
 	if l.Handle == "" {
 		return &cred.Error{
@@ -68,10 +73,13 @@ func (i *Issuer) forget(h handle) (unspent bool) {
 func (i *Issuer) revokeBoth(ctx context.Context, h handle) error {
 	_, err := i.asBroker(ctx, request{method: "POST", path: "sys/leases/revoke", body: map[string]any{"lease_id": h.Lease, "sync": true}})
 	tokenErr := i.revokeToken(ctx, h.Accessor)
-	if err != nil {
-		return revokeFailed(err)
+	if err == nil {
+		return tokenErr
 	}
-	return tokenErr
+	if up := i.givenUp(ctx, "this credential", []string{h.Lease}); up != nil {
+		return up
+	}
+	return revokeFailed(err)
 }
 
 // revokeToken ends a lease's token. Vault answers 200 with a warning for an accessor that it does
@@ -109,6 +117,11 @@ func (i *Issuer) awaitEnded(ctx context.Context, path string) error {
 		}
 		if len(leases) == 0 {
 			return nil
+		}
+		if wait == askGivenUp {
+			if err := i.givenUp(ctx, "a credential of this path, perhaps this one", leases); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():

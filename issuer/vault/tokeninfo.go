@@ -50,9 +50,10 @@ func readTokenInfo(answer *api.Secret) (tokenInfo, error) {
 
 func seconds(v any) time.Duration { return time.Duration(number(v)) * time.Second }
 
-// number reads a JSON number, zero where it is none.
+// number reads a JSON number without its fraction (Vault writes some times as floats), zero where it
+// is none.
 func number(v any) int64 {
 	n, _ := v.(json.Number)
-	i, _ := n.Int64()
-	return i
+	f, _ := n.Float64()
+	return int64(f)
 }

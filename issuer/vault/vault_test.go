@@ -40,6 +40,13 @@ path "sys/leases/lookup/database/creds/*" { capabilities = ["list", "sudo"] }
 path "database/creds/*" { capabilities = ["read"] }
 path "database/static-creds/*" { capabilities = ["read"] }
 path "secret/data/*" { capabilities = ["read"] }
+path "pki/*" { capabilities = ["update"] }
+path "ssh/*" { capabilities = ["update"] }
+path "sys/audit-hash/file" { capabilities = ["update"] }
+path "signing/sign/app/sha2-256" { capabilities = ["update"] }
+path "signing/sign/curve/sha2-256" { capabilities = ["update"] }
+path "signing/sign/cipher/sha2-256" { capabilities = ["update"] }
+path "signing/sign/nosuch/sha2-256" { capabilities = ["update"] }
 `
 
 // world is a Vault with a PostgreSQL behind it, and the broker's key that Vault trusts.
@@ -47,6 +54,7 @@ type world struct {
 	*peers.VaultServer
 	pg     *peers.PostgresServer
 	signer jose.Signer
+	jwks   string       // where the signer's key is served
 	logins atomic.Int64 // how many identity tokens were signed
 }
 
@@ -55,7 +63,8 @@ func newWorld(t testing.TB) *world {
 	w.Database(t, w.pg)
 	w.DatabaseRole(t, "ro", "1h", "24h")
 	w.Policy(t, "daypass", policy)
-	w.JWTAuth(t, "jwt", peers.Data{"jwks_url": w.serveKeys(t), "bound_issuer": "https://daypass.example.com"})
+	w.jwks = w.serveKeys(t)
+	w.JWTAuth(t, "jwt", peers.Data{"jwks_url": w.jwks, "bound_issuer": "https://daypass.example.com"})
 	w.JWTRole(t, "jwt", "daypass", "vault", []string{"daypass"}, nil)
 	return w
 }
@@ -171,14 +180,23 @@ func TestVault(t *testing.T) {
 	t.Run("check", w.testCheck)
 	t.Run("ends by itself", w.testEndsByItself)
 	t.Run("signs in anew", w.testSignsInAnew)
+	t.Run("trouble", w.testTrouble)
 	t.Run("crash", w.testCrash)
 	t.Run("no right to see leases", w.testNoRightToSeeLeases)
+	t.Run("irrevocable", w.testIrrevocable)
 	t.Run("caller leaves", w.testCallerLeaves)
 	t.Run("reservation", w.testReservation)
 	t.Run("refusals", w.testRefusals)
 	t.Run("kv", w.testKV)
+	t.Run("kv pinned", w.testKVPinned)
 	t.Run("static role", w.testStaticRole)
+	t.Run("pki", w.testPKI)
+	t.Run("ssh", w.testSSH)
+	t.Run("wrap", w.testWrap)
+	t.Run("audit hash", w.testAuditHash)
+	t.Run("transit", w.testTransit)
 	t.Run("approle", w.testAppRole)
+	t.Run("kubernetes", w.testKubernetes)
 	t.Run("token file", w.testTokenFile)
 	t.Run("orphans", w.testOrphans)
 	t.Run("bounded by its parent", w.testBoundedByParent)

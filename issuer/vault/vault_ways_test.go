@@ -2,8 +2,10 @@ package vault_test
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +155,27 @@ func (w *world) testKV(t *testing.T) {
 	}
 }
 
+// A pinned version stays what it is, or is refused: never another version in its place.
+func (w *world) testKVPinned(t *testing.T) {
+	for _, value := range []string{"one", "two", "three", "four"} {
+		w.KV(t, "apps/pinned", peers.Data{"token": value})
+	}
+	w.Write(t, "secret/delete/apps/pinned", peers.Data{"versions": []int{2}})
+	w.Write(t, "secret/destroy/apps/pinned", peers.Data{"versions": []int{3}})
+	iss := newIssuer(t, w.config())
+	for version, want := range map[string]string{"1": "one", "4": "four", "": "four", "2": "", "3": "", "5": "", "0": "", "-1": "", "latest": ""} {
+		s := spec(in(time.Minute))
+		s.Target.Credential = cred.CredentialSource{Path: "secret/apps/pinned", Params: map[string]string{"version": version}}
+		c, _, err := iss.Issue(t.Context(), s)
+		if got := c.Fields["token"].RevealString(); got != want || (err != nil) != (want == "") {
+			t.Errorf("version %q: %q, %v, want %q", version, got, err, want)
+		}
+		if err != nil && cred.KindOf(err) != cred.Invalid {
+			t.Errorf("version %q: %v, want kind invalid", version, err)
+		}
+	}
+}
+
 // A static role's password stands until Vault rotates it: no lease.
 func (w *world) testStaticRole(t *testing.T) {
 	if err := w.pg.Exec(t.Context(), `create role standing with login password 'x'`); err != nil {
@@ -163,8 +186,14 @@ func (w *world) testStaticRole(t *testing.T) {
 	s := spec(in(time.Minute))
 	s.Target.Credential.Path = "database/static-creds/standing"
 	c, l := w.issue(t, newIssuer(t, w.config()), s)
-	if c.Type != cred.UserPassword || l.Revocable || l.Note == "" {
+	if c.Type != cred.UserPassword || l.Revocable || l.Handle != "" || !strings.Contains(l.Note, "rotates it next") || !strings.Contains(l.Note, "later than was asked") {
 		t.Errorf("type %q, lease %+v", c.Type, l)
+	}
+	if left := time.Until(l.NotAfter); left < 24*time.Hour-time.Minute || left > 24*time.Hour || !c.NotAfter.Equal(l.NotAfter) {
+		t.Errorf("of a password that is rotated in 24 h the lease says that it lives %v, the credential ends %v", left, c.NotAfter)
+	}
+	if diff := cmp.Diff([]string{"password", "username"}, slices.Sorted(maps.Keys(c.Fields))); diff != "" {
+		t.Errorf("fields (-want +got):\n%s", diff)
 	}
 }
 
@@ -173,6 +202,42 @@ func (w *world) testAppRole(t *testing.T) {
 	cfg := w.config()
 	cfg.JWT, cfg.AppRole = nil, &vault.AppRole{RoleID: roleID, SecretID: cred.SecretString(secretID)}
 	w.issueAndRevoke(t, newIssuer(t, cfg))
+}
+
+// Vault's Kubernetes method asks a cluster, which there is none of here: in its place stands the JWT
+// method, whose login is the same request (role and jwt). A token of the file that was replaced is
+// taken at the next sign-in.
+func (w *world) testKubernetes(t *testing.T) {
+	w.Write(t, "sys/auth/kubernetes", peers.Data{"type": "jwt"})
+	w.JWTAuth(t, "kubernetes", peers.Data{"jwks_url": w.jwks, "bound_issuer": "https://daypass.example.com"})
+	w.JWTRole(t, "kubernetes", "daypass", "vault", []string{"daypass"}, nil)
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(content string) {
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := w.config()
+	cfg.JWT, cfg.Kubernetes = nil, &vault.Kubernetes{Role: "daypass", Path: file}
+	iss := newIssuer(t, cfg)
+	for name, content := range map[string]string{"empty": " \n", "too long": strings.Repeat("a", 100<<10), "not a token": "x"} {
+		write(content)
+		if _, err := iss.Reserve(t.Context(), spec(in(time.Minute))); !errors.Is(err, issuer.ErrNotIssued) {
+			t.Errorf("a file that is %s: %v", name, err)
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := iss.Reserve(t.Context(), spec(in(time.Minute))); !errors.Is(err, issuer.ErrNotIssued) || !strings.Contains(cred.PublicText(err), "service account") {
+		t.Errorf("no file: %v", err)
+	}
+	token, err := w.identity(t.Context(), "vault")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(token.RevealString() + "\n")
+	w.issueAndRevoke(t, iss)
 }
 
 func (w *world) issueAndRevoke(t *testing.T, iss *vault.Issuer) {

@@ -1,0 +1,60 @@
+package copilot
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
+)
+
+// What people read.
+const (
+	publicGone     = "GitHub Copilot can't be reached; try again in a moment"
+	publicBusy     = "GitHub limits how often the broker may ask for a Copilot session; try again later"
+	publicOdd      = "GitHub answered with something that is no Copilot session that daypass knows; its endpoint may have changed, and the broker's operator has to look at it"
+	publicSeat     = "GitHub does not accept the Copilot seat's sign-in any more; its owner has to sign in again"
+	publicNoSeat   = "GitHub refuses a Copilot session to this seat; its owner has to look at the subscription"
+	publicUnwanted = "GitHub refuses Copilot sessions that are made by a program; this seat can't be used through daypass"
+	publicSeatFile = "the broker can't read the token of the Copilot seat; its operator has to look at it"
+	publicClosed   = "the broker is shutting down; try again in a moment"
+)
+
+// notIssued is an Unavailable of which it is certain that nothing was made.
+func notIssued(op, public string, err error) *cred.Error {
+	return &cred.Error{Kind: cred.Unavailable, Op: op, Public: public, Err: fmt.Errorf("%w: %w", issuer.ErrNotIssued, err)}
+}
+
+// unanswered is an Unavailable that leaves open whether a session was made.
+func unanswered(err error) error {
+	return &cred.Error{Kind: cred.Unavailable, Op: "copilot.issue", Public: publicGone, Err: err}
+}
+
+func withReason(reason string, e *cred.Error) error {
+	e.Reason = reason
+	return e
+}
+
+func refuse(reason, public string) error {
+	return &cred.Error{Kind: cred.Invalid, Op: "copilot.issue", Reason: reason, Public: public}
+}
+
+func invalidConfig(public, private string) error {
+	return &cred.Error{Kind: cred.Invalid, Op: "copilot.config", Public: public, Err: errors.New("copilot: " + private)}
+}
+
+// retryAfter reads Retry-After in seconds, or the instant at which GitHub's limit is reset, an hour at
+// most.
+func retryAfter(h http.Header) time.Duration {
+	if n, err := strconv.Atoi(h.Get("Retry-After")); err == nil && n > 0 {
+		return time.Duration(min(n, 3600)) * time.Second
+	}
+	unix, err := strconv.ParseInt(h.Get("X-Ratelimit-Reset"), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return min(max(time.Until(time.Unix(unix, 0)), 0), time.Hour)
+}

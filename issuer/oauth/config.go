@@ -1,0 +1,141 @@
+package oauth
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+// defaultTimeout bounds one request.
+const defaultTimeout = 10 * time.Second
+
+// The kinds of token that are exchanged: RFC 8693, section 3.
+const (
+	typeJWT          = "urn:ietf:params:oauth:token-type:jwt"
+	typeRefreshToken = "urn:ietf:params:oauth:token-type:refresh_token" //nolint:gosec // G101: the name of a kind of token
+)
+
+// reserved are the parameters that no configuration may set by itself.
+var reserved = []string{
+	"grant_type", "client_id", "client_secret", "client_assertion", "client_assertion_type", "scope", "refresh_token",
+	"subject_token", "subject_token_type", "actor_token", "actor_token_type", "requested_token_type", "assertion", "token", "token_type_hint",
+}
+
+func (cfg *Config) setDefaults() {
+	if cfg.Timeout == 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.Client.Method == "" {
+		cfg.Client.Method = None
+	}
+	if cfg.Client.Audience == "" {
+		cfg.Client.Audience = cfg.TokenURL
+	}
+	if cfg.Audience == "" {
+		cfg.Audience = cfg.TokenURL
+	}
+	if cfg.SubjectType == "" {
+		cfg.SubjectType = typeJWT
+	}
+}
+
+func (cfg *Config) check() error {
+	if err := checkURL("token_url", cfg.TokenURL, cfg.AllowPlain); err != nil {
+		return err
+	}
+	if cfg.RevocationURL != "" {
+		if err := checkURL("revocation_url", cfg.RevocationURL, cfg.AllowPlain); err != nil {
+			return err
+		}
+		if cfg.Seal == nil {
+			return invalidConfig("tokens that can be revoked need a key that seals them", "no Sealer")
+		}
+	}
+	if err := cfg.checkGrant(); err != nil {
+		return err
+	}
+	for name := range cfg.Extra {
+		if slices.Contains(reserved, name) {
+			return invalidConfig(fmt.Sprintf("the parameter %s is set by daypass itself and can't be an extra one", name), "reserved parameter")
+		}
+	}
+	for name := range cfg.Header {
+		switch http.CanonicalHeaderKey(name) {
+		case "Authorization", "Cookie", "Content-Type", "Accept", "Host":
+			return invalidConfig(fmt.Sprintf("the header %s is set by daypass itself and can't be a further one", name), "reserved header")
+		}
+	}
+	if cfg.Timeout < 0 || cfg.Life < 0 {
+		return invalidConfig("the timeout and the tokens' life can't be negative", "negative duration")
+	}
+	return cfg.Client.check()
+}
+
+func (cfg *Config) checkGrant() error {
+	switch cfg.Grant {
+	case ClientCredentials:
+		if cfg.Client.Method == None {
+			return invalidConfig("client_credentials needs a client that authenticates: client_secret_basic, client_secret_post or private_key_jwt", "no client authentication")
+		}
+	case RefreshToken:
+		if cfg.Keeper == nil {
+			return invalidConfig("the refresh grant needs a file that holds the refresh token", "no Keeper")
+		}
+	case TokenExchange, JWTBearer:
+		if cfg.Subject == nil {
+			return invalidConfig("this grant needs an ID token to show", "no Subject")
+		}
+	default:
+		return invalidConfig("the grant must be one of client_credentials, refresh, token_exchange and jwt_bearer", "unknown grant")
+	}
+	return nil
+}
+
+func (c *Client) check() error {
+	switch c.Method {
+	case None:
+		return nil
+	case ClientSecretBasic, ClientSecretPost:
+		if c.ID == "" || c.Secret == nil {
+			return invalidConfig("a client that authenticates with a secret needs a client ID and a secret", "no client ID or secret")
+		}
+	case PrivateKeyJWT:
+		if c.ID == "" || (c.Key == nil) == (c.Assertion == nil) {
+			return invalidConfig("private_key_jwt needs a client ID, and either a key or the broker's own ID token", "not exactly one of key and assertion")
+		}
+		if c.Key != nil {
+			_, err := signingMethod(c.Key)
+			return err
+		}
+	default:
+		return invalidConfig("the client's method must be one of none, client_secret_basic, client_secret_post and private_key_jwt", "unknown method")
+	}
+	return nil
+}
+
+// checkURL refuses all but https, and http to loopback where that is allowed.
+func checkURL(name, text string, allowPlain bool) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Opaque != "" {
+		return invalidConfig(name+" must be a URL such as https://login.example.com/oauth/token, without a user and without a fragment", "bad URL")
+	}
+	if u.Scheme == "https" || u.Scheme == "http" && allowPlain && loopback(u.Hostname()) {
+		return nil
+	}
+	return invalidConfig(name+" must begin with https://, since what is sent there is secret; http is for loopback addresses and only with allow_plain", "not https")
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+func invalidConfig(public, private string) error {
+	return &cred.Error{Kind: cred.Invalid, Op: "oauth.config", Public: public, Err: errors.New("oauth: " + private)}
+}

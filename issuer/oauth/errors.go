@@ -1,0 +1,122 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
+)
+
+// What people read.
+const (
+	publicGone    = "this service's token server can't be reached; try again in a moment"
+	publicLost    = "the token server did not answer, so it is not known whether a token was made; try again"
+	publicBusy    = "the token server limits how often the broker may ask; try again in a moment"
+	publicClient  = "the token server does not accept the broker as its client; the broker's operator has to look at the client's ID, secret or key"
+	publicSubject = "the token server does not accept the broker's ID token; the broker's operator has to look at the trust that is set up there"
+	publicRefused = "the token server refused to make this token; the target's scopes, audience or resource are not what it allows"
+	publicOdd     = "the token server answered with something that is no token, so it is not known whether one was made; the broker's operator has to look at the token URL"
+	publicSecret  = "the broker can't read the secret that it needs for this service; its operator has to look at it"
+	publicDead    = "the broker's sign-in at this service has ended; its operator has to sign in there again and replace the refresh token"
+	publicKeep    = "the broker can't keep the refresh token of this service safe, so it uses it no more; its operator has to look at the file that holds it"
+	publicClosed  = "the broker is shutting down; try again in a moment"
+)
+
+// callError is how one request failed: with a status, or without an answer. Its text holds nothing
+// that was sent.
+type callError struct {
+	op         string
+	status     int           // zero: no answer
+	code       string        // the answer's error, RFC 6749, section 5.2
+	unsent     bool          // there was never a connection
+	retryAfter time.Duration // zero: the server does not say
+	err        error
+}
+
+// Error returns the private text.
+func (e *callError) Error() string {
+	return fmt.Sprintf("oauth: %s: status %d %s: %v", e.op, e.status, e.code, e.err)
+}
+
+// Unwrap returns the cause.
+func (e *callError) Unwrap() error { return e.err }
+
+// minting turns the failure of a token request into our error. A server that names an error has made
+// nothing; with 5xx, no answer, or one that can't be read, it may have gone further.
+func minting(grant Grant, err error) error {
+	e, ok := errors.AsType[*callError](err)
+	switch {
+	case !ok:
+		return notIssued("oauth.issue", publicGone, err)
+	case e.unsent:
+		return notIssued("oauth.issue", publicGone, e)
+	case e.status == 0:
+		return lost(publicLost, e)
+	case e.status == http.StatusTooManyRequests, e.code == "slow_down", e.code == "temporarily_unavailable" && e.status < 500:
+		return retryLater(publicBusy, e)
+	case e.status >= 500, e.status < 300 && e.code == "", e.status >= 300 && e.status < 400:
+		return lost(publicOf5xx(e.status), e)
+	}
+	return refusedBy(grant, e)
+}
+
+func publicOf5xx(status int) string {
+	if status >= 500 {
+		return publicLost
+	}
+	return publicOdd
+}
+
+// refusedBy reads the codes of RFC 6749, section 5.2, and RFC 8693, section 2.2.2. The last names
+// invalid_request for a bad subject token, where others say invalid_grant.
+func refusedBy(grant Grant, e *callError) error {
+	switch e.code {
+	case "invalid_client", "unauthorized_client":
+		return notIssued("oauth.issue", publicClient, e)
+	case "invalid_grant":
+		if grant == RefreshToken {
+			return withReason("REFRESH_TOKEN_DEAD", notIssued("oauth.issue", publicDead, e))
+		}
+		return notIssued("oauth.issue", publicSubject, e)
+	case "":
+		if e.status == http.StatusUnauthorized {
+			if grant == TokenExchange || grant == JWTBearer {
+				return notIssued("oauth.issue", publicSubject, e)
+			}
+			return notIssued("oauth.issue", publicClient, e)
+		}
+	}
+	return &cred.Error{Kind: cred.Invalid, Op: "oauth.issue", Reason: "SOURCE_REFUSED", Public: publicRefused, Err: e}
+}
+
+func withReason(reason string, e *cred.Error) *cred.Error {
+	e.Reason = reason
+	return e
+}
+
+func retryLater(public string, e *callError) *cred.Error {
+	out := notIssued("oauth.issue", public, e)
+	out.RetryAfter = e.retryAfter
+	return out
+}
+
+// notIssued is an Unavailable of which it is certain that nothing was made.
+func notIssued(op, public string, err error) *cred.Error {
+	return &cred.Error{Kind: cred.Unavailable, Op: op, Public: public, Err: fmt.Errorf("%w: %w", issuer.ErrNotIssued, err)}
+}
+
+// lost is an Unavailable that leaves open whether a token was made.
+func lost(public string, err error) *cred.Error {
+	return &cred.Error{Kind: cred.Unavailable, Op: "oauth.issue", Public: public, Err: err}
+}
+
+func refuse(reason, public string) error {
+	return &cred.Error{Kind: cred.Invalid, Op: "oauth.issue", Reason: reason, Public: public}
+}
+
+// errLeft is why a caller gets nothing that did not wait.
+func errLeft(ctx context.Context) error { return lost(publicLost, context.Cause(ctx)) }

@@ -1,0 +1,5 @@
+//go:build failpoints
+
+package oauth_test
+
+const failpoints = true
