@@ -218,3 +218,20 @@ func TestTargetOfGrant(t *testing.T) {
 	_, err := w.Target(cred.Grant{Want: cred.Request{Target: "gone"}})
 	refusedAs(t, err, cred.NotFound, "TARGET_UNKNOWN")
 }
+
+// A target that is missing and one that is forbidden are refused with the same work, entry included,
+// so that the time of an answer tells of neither.
+func TestMissingCostsWhatForbiddenDoes(t *testing.T) {
+	w := newWorld(t)
+	work := func(target string) (int64, int) {
+		steps, entries := w.process.steps.Load(), len(w.events())
+		_, err := w.Exchange(t.Context(), as(nosy), cred.Request{Target: target})
+		refusedAs(t, err, cred.NotFound, policy.ReasonTargetUnknown)
+		return w.process.steps.Load() - steps, len(w.events()) - entries
+	}
+	absentSteps, absentEntries := work("absent")
+	hiddenSteps, hiddenEntries := work("hidden")
+	if absentSteps != hiddenSteps || absentEntries != hiddenEntries || absentSteps == 0 || absentEntries != 1 {
+		t.Errorf("missing takes %d steps and %d entries, forbidden %d and %d", absentSteps, absentEntries, hiddenSteps, hiddenEntries)
+	}
+}

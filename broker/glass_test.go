@@ -187,3 +187,25 @@ func TestExplain(t *testing.T) {
 		t.Errorf("an auditor: %+v", d.Rules)
 	}
 }
+
+// A grant that was revoked stays revoked for proxies, whoever signs its review off.
+func TestSignedOffStaysRevoked(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	g, err := w.Exchange(ctx, as(lead), cred.Request{Target: "glass", Reason: "the site is down"})
+	w.must(err)
+	_, _, err = w.Revoke(ctx, security, g.ID, "enough")
+	w.must(err)
+	_, err = w.review(guard, g, true)
+	w.must(err)
+	revoked, err := w.liveRevocations(ctx)
+	w.must(err)
+	if len(revoked) != 1 || revoked[0].Grant != g.ID {
+		t.Errorf("proxies are told of %v", revoked)
+	}
+	w.clock.advance(time.Hour)
+	w.sweep()
+	if revoked, err = w.liveRevocations(ctx); err != nil || len(revoked) != 0 {
+		t.Errorf("after its end: %v, %v", revoked, err)
+	}
+}

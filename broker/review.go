@@ -86,8 +86,8 @@ func (b *Broker) signedOff(ctx context.Context, tx store.Tx, g cred.Grant, a cre
 	if err != nil {
 		return g, refused{err}
 	}
-	due := g.NotAfter
-	if g.State() != cred.GrantActive {
+	due := g.NotAfter // also of one that was revoked: proxies must remember it until then
+	if g.Over() && !a.At.Before(g.NotAfter) {
 		due = time.Time{}
 	}
 	if err := putGrant(tx, next, due); err != nil {
