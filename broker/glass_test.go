@@ -209,3 +209,57 @@ func TestSignedOffStaysRevoked(t *testing.T) {
 		t.Errorf("after its end: %v, %v", revoked, err)
 	}
 }
+
+// What needed no approval when it was given, or another one, is not renewed past the approval that it
+// needs now.
+func TestRenewNeedsTheApprovalsOfNow(t *testing.T) {
+	renew := func(t *testing.T, prepare func(w *world) cred.Grant, change func(*policy.Rule), reason string) {
+		w := newWorld(t)
+		g := prepare(w)
+		if g.State() != cred.GrantActive || g.Renewals == 0 {
+			t.Fatalf("granted %s with %d renewals", g.State(), g.Renewals)
+		}
+		src := rules()
+		change(&src.Rules[slices.IndexFunc(src.Rules, ruleNamed("prod"))])
+		w.setPolicy(src)
+		_, err := w.Renew(t.Context(), as(repository), g.ID, 0)
+		refusedAs(t, err, cred.Denied, reason)
+		if n := len(w.eventsOf(audit.ExchangeGranted)); n != 1 {
+			t.Errorf("granted %d times", n)
+		}
+	}
+	approved := func(w *world) cred.Grant {
+		g := w.request(repository)
+		for _, who := range []cred.Principal{lead, guard} {
+			_, err := w.review(who, g, true)
+			w.must(err)
+		}
+		g, err := w.Claim(context.Background(), as(repository), g.ID, deploy)
+		w.must(err)
+		return g
+	}
+	t.Run("given without", func(t *testing.T) {
+		renew(t, func(w *world) cred.Grant {
+			src := rules()
+			src.Rules[slices.IndexFunc(src.Rules, ruleNamed("prod"))].Approval = nil
+			w.setPolicy(src)
+			g, err := w.Exchange(context.Background(), as(repository), deploy)
+			w.must(err)
+			return g
+		}, func(*policy.Rule) {}, "APPROVAL_NEEDED")
+	})
+	t.Run("given with fewer", func(t *testing.T) {
+		renew(t, approved, func(r *policy.Rule) { r.Approval.AllOf[0].Count = 2 }, "APPROVAL_NEEDED")
+	})
+	t.Run("through a standing approval", func(t *testing.T) {
+		renew(t, func(w *world) cred.Grant {
+			s, err := w.Propose(context.Background(), w.signedIn(lead), standing())
+			w.must(err)
+			_, err = w.ReviewStanding(context.Background(), w.signedIn(guard), s.ID, s.Digest(), cred.Verdict{Approve: true})
+			w.must(err)
+			g, err := w.Exchange(context.Background(), as(repository), deploy)
+			w.must(err)
+			return g
+		}, func(*policy.Rule) {}, "NO_RENEWAL_LEFT")
+	})
+}

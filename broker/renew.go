@@ -2,16 +2,19 @@ package broker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker/policy"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/store"
 )
 
 // Renew gives a new grant in place of one that still lives, where the rule in force allows renewals:
 // no grant's own life ever restarts. Policy decides again; approvals that the first grant needed are
-// carried over, since the rule that asked for them allows the renewal. Each grant is renewed once; the
+// carried over where they are what policy asks for now, since the rule that asks for them allows the
+// renewal. Each grant is renewed once; the
 // old one lives until its own end. A zero ttl means as long as the rule allows.
 func (b *Broker) Renew(ctx context.Context, who Caller, id cred.GrantID, ttl time.Duration) (cred.Grant, error) {
 	old, err := b.holderGrant(ctx, who.Principal, id)
@@ -32,7 +35,7 @@ func (b *Broker) Renew(ctx context.Context, who Caller, id cred.GrantID, ttl tim
 		if err != nil {
 			return err
 		}
-		if err := b.mayRenew(a, old); err != nil {
+		if err := b.mayRenew(a, d, old); err != nil {
 			return refused{err}
 		}
 		if err := checkLocks(tx, who.Principal, want.Target, a.now); err != nil {
@@ -59,7 +62,7 @@ func (b *Broker) Renew(ctx context.Context, who Caller, id cred.GrantID, ttl tim
 	return out, nil
 }
 
-func (b *Broker) mayRenew(a asked, old cred.Grant) error {
+func (b *Broker) mayRenew(a asked, d policy.Decision, old cred.Grant) error {
 	if err := old.Usable(a.now); err != nil {
 		return err
 	}
@@ -74,7 +77,17 @@ func (b *Broker) mayRenew(a asked, old cred.Grant) error {
 			Kind: cred.Denied, Op: "renew", Reason: "NO_RENEWAL_LEFT", Rule: old.Rule,
 			Public: "this grant can't be renewed, or has been already; ask for a new one",
 		}
-	case old.Review != nil:
+	case d.Demand != nil && !d.Demand.Met(old.Approvals):
+		return &cred.Error{
+			Kind: cred.Denied, Op: "renew", Reason: "APPROVAL_NEEDED", Rule: d.Rule,
+			Public: "this needs an approval now that the grant does not have; ask for a new one",
+		}
+	case slices.ContainsFunc(old.Approvals, func(p cred.Approval) bool { return p.Standing != "" }):
+		return &cred.Error{
+			Kind: cred.Denied, Op: "renew", Reason: "NO_RENEWAL_LEFT", Rule: old.Rule,
+			Public: "a grant that a standing approval let through is not renewed; ask again, and it lets that through too while it is in force",
+		}
+	case old.Review != nil || d.Review != nil:
 		return &cred.Error{
 			Kind: cred.Denied, Op: "renew", Reason: "NO_RENEWAL_LEFT", Rule: old.Rule,
 			Public: "a grant that was given without approval can't be renewed; ask for approval",

@@ -18,8 +18,8 @@ import (
 )
 
 func newGrants(c *connection) *cobra.Command {
-	cmd := &cobra.Command{Use: "grants", Short: "List, show and revoke grants", Args: cobra.ArbitraryArgs, RunE: cli.NoCommand}
-	cmd.AddCommand(newGrantsList(c), newGrantsShow(c), newGrantsRevoke(c))
+	cmd := &cobra.Command{Use: "grants", Short: "List, show, renew and revoke grants", Args: cobra.ArbitraryArgs, RunE: cli.NoCommand}
+	cmd.AddCommand(newGrantsList(c), newGrantsShow(c), newGrantsRenew(c), newGrantsRevoke(c))
 	return cmd
 }
 
@@ -70,6 +70,28 @@ func newGrantsShow(c *connection) *cobra.Command {
 		}),
 	}
 	cli.AddOutput(cmd, &output)
+	return cmd
+}
+
+func newGrantsRenew(c *connection) *cobra.Command {
+	var output string
+	var ttl time.Duration
+	cmd := &cobra.Command{
+		Use:   "renew GRANT",
+		Short: "Take a new grant in place of one that still lives, where its rule allows that",
+		Long: `renew asks for a new grant in place of one that still lives; the old one lives until its
+own end, and can be renewed once. The new one is printed as 'daypass exchange' does.`,
+		Args: cli.Args(cobra.ExactArgs(1)),
+		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
+			granted, err := client.Renew(cmd.Context(), cred.GrantID(args[0]), ttl)
+			if err != nil {
+				return err
+			}
+			return exchangeOutputs[output](cmd.OutOrStdout(), granted)
+		}),
+	}
+	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long you need it; as long as the rule allows where not given")
+	cli.AddChoice(cmd, &output, "output", "o", cli.Text, cli.JSON, "env", "token")
 	return cmd
 }
 
