@@ -21,7 +21,7 @@ import (
 // failed, where the caller may know them.
 func (b *Broker) Exchange(ctx context.Context, who Caller, want cred.Request) (cred.Grant, error) {
 	a := b.ask(who, want)
-	d, err := b.judge(a)
+	d, err := b.judgeNew(a)
 	if err != nil {
 		return cred.Grant{}, b.recordDenial(ctx, a, d, err)
 	}
@@ -64,6 +64,16 @@ func (b *Broker) judge(a asked) (policy.Decision, error) {
 		return d, cred.Errorf(cred.Internal, "exchange", "", "a request to be bound by %q came without a key", a.want.Binding)
 	}
 	if _, err := issuer.Narrow(d.Target.Credential, d.Params); err != nil {
+		return d, err
+	}
+	return d, nil
+}
+
+// judgeNew is judge for what makes another grant or request, and so counts against quotas. To come for
+// what was approved counts no second time.
+func (b *Broker) judgeNew(a asked) (policy.Decision, error) {
+	d, err := b.judge(a)
+	if err != nil {
 		return d, err
 	}
 	return d, b.quotas.Take(a.want.Target, d.Target.Quota, a.who.Principal)

@@ -25,7 +25,7 @@ func (b *Broker) Renew(ctx context.Context, who Caller, id cred.GrantID, ttl tim
 	want.TTL = ttl
 	who.Actor, who.Key = old.Holder.Actor, old.Key
 	a := b.ask(who, want)
-	d, err := b.judge(a)
+	d, err := b.judgeNew(a)
 	if err != nil {
 		return cred.Grant{}, b.recordDenial(ctx, a, d, err)
 	}

@@ -411,6 +411,25 @@ func TestOneTimeToken(t *testing.T) {
 	}
 }
 
+// Coming for what was approved counts no second time.
+func TestQuotaOfARequest(t *testing.T) {
+	w := newWorld(t)
+	src := rules()
+	i := slices.IndexFunc(src.Targets, func(t policy.Target) bool { return t.Name == "prod" })
+	src.Targets[i].Quota = policy.Quota{PerPrincipal: "1/1h"}
+	w.setPolicy(src)
+	g := w.request(runner)
+	for _, who := range []cred.Principal{lead, guard} {
+		_, err := w.review(who, g, true)
+		w.must(err)
+	}
+	if _, err := w.Claim(t.Context(), as(runner), g.ID, deploy); err != nil {
+		t.Error(err)
+	}
+	_, err := w.Exchange(t.Context(), as(runner), deploy)
+	refusedAs(t, err, cred.Exhausted, "QUOTA_EXCEEDED")
+}
+
 func TestQuota(t *testing.T) {
 	w := newWorld(t)
 	want := cred.Request{Target: "rare"}
