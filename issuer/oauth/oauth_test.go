@@ -101,6 +101,7 @@ func harness(t *testing.T, s *server, seal oauth.Sealer, edit func(*oauth.Config
 }
 
 func TestContract(t *testing.T) {
+	t.Parallel()
 	for name, edit := range map[string]func(*oauth.Config){
 		"client_credentials": func(*oauth.Config) {},
 		"token_exchange":     func(c *oauth.Config) { c.Grant, c.Subject = oauth.TokenExchange, idToken },
