@@ -30,7 +30,7 @@ test: prepare ## Run every test, with a real Vault and PostgreSQL (installs or b
 
 .PHONY: test-short
 test-short: ## Run the tests that need nothing but Go, in under a minute
-	go test -short ./...
+	go test -short -p 4 ./... # most of it waits
 
 .PHONY: prepare
 prepare: ## Install or build the real parts that the tests need; quick the second time
