@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/daypass-io/daypass/audit"
@@ -21,13 +22,14 @@ import (
 // failed, where the caller may know them.
 func (b *Broker) Exchange(ctx context.Context, who Caller, want cred.Request) (cred.Grant, error) {
 	a := b.ask(who, want)
-	d, err := b.judgeNew(a)
+	d, err := b.judge(a)
 	if err != nil {
 		return cred.Grant{}, b.recordDenial(ctx, a, d, err)
 	}
+	charge := b.charge(a, d)
 	var out cred.Grant
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
-		out, err = b.grant(ctx, tx, a, d)
+		out, err = b.grant(ctx, tx, a, d, charge)
 		return err
 	})
 	if err != nil {
@@ -69,18 +71,19 @@ func (b *Broker) judge(a asked) (policy.Decision, error) {
 	return d, nil
 }
 
-// judgeNew is judge for what makes another grant or request, and so counts against quotas. To come for
-// what was approved counts no second time.
-func (b *Broker) judgeNew(a asked) (policy.Decision, error) {
-	d, err := b.judge(a)
-	if err != nil {
-		return d, err
-	}
-	return d, b.quotas.Take(a.want.Target, d.Target.Quota, a.who.Principal)
+// charge returns what counts an exchange against the quotas of its target, once however often the
+// transaction runs that makes the grant or request. Retries and claims make none and count nothing.
+func (b *Broker) charge(a asked, d policy.Decision) func() error {
+	return sync.OnceValue(func() error {
+		if err := b.quotas.Take(a.want.Target, d.Target.Quota, a.who.Principal); err != nil {
+			return refused{err}
+		}
+		return nil
+	})
 }
 
 // grant writes what a decision that allows leads to.
-func (b *Broker) grant(ctx context.Context, tx store.Tx, a asked, d policy.Decision) (cred.Grant, error) {
+func (b *Broker) grant(ctx context.Context, tx store.Tx, a asked, d policy.Decision, charge func() error) (cred.Grant, error) {
 	if err := checkLocks(tx, a.who.Principal, a.want.Target, a.now); err != nil {
 		return cred.Grant{}, err
 	}
@@ -92,6 +95,9 @@ func (b *Broker) grant(ctx context.Context, tx store.Tx, a asked, d policy.Decis
 			return b.claim(ctx, tx, a, d, earlier)
 		}
 		return earlier, err
+	}
+	if err := charge(); err != nil {
+		return cred.Grant{}, err
 	}
 	if err := spend(tx, a.who.once, a.now); err != nil {
 		return cred.Grant{}, err
@@ -219,11 +225,7 @@ func checkRequest(want cred.Request) error {
 			Public: "the lifetime that you ask for is shorter than a second; leave it out to get the rule's",
 		}
 	}
-	size := 0
-	for name, value := range want.Params {
-		size += len(name) + len(value)
-	}
-	if size > maxParams {
+	if sizeOf(want.Params) > maxParams {
 		return &cred.Error{
 			Kind: cred.Invalid, Op: "exchange", Reason: "PARAMS_TOO_LARGE",
 			Public: "the parameters that you send are larger than 16 KiB altogether; send less",
@@ -240,13 +242,24 @@ func checkRequest(want cred.Request) error {
 	return nil
 }
 
+func sizeOf(params map[string]string) (bytes int) {
+	for name, value := range params {
+		bytes += len(name) + len(value)
+	}
+	return bytes
+}
+
 // isScope implements scope-token of RFC 6749, section 3.3.
 func isScope(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' })
 }
 
-// recordDenial records a refusal, and returns it.
+// recordDenial records a refusal, and returns it. Parameters that no entry could hold are left out; the
+// request's digest covers them.
 func (b *Broker) recordDenial(ctx context.Context, a asked, d policy.Decision, denied error) error {
+	if sizeOf(a.want.Params) > maxParams {
+		a.want.Params = nil
+	}
 	e := audit.Event{
 		Kind: audit.ExchangeDenied, Time: a.now, Principal: audit.PrincipalOf(a.who.Principal),
 		Request: audit.RequestOf(a.want, a.digest), Error: audit.ErrorOf(denied),

@@ -55,7 +55,7 @@ func TestExchangeDenies(t *testing.T) {
 		{"a negative life", runner, cred.Request{Target: "db", TTL: -time.Second}, cred.Invalid, policy.ReasonTTLInvalid, "", "", ""},
 		{"less than a second", runner, cred.Request{Target: "db", TTL: time.Second - 1}, cred.Invalid, policy.ReasonTTLInvalid, "", "", ""},
 		{"a scope with a space", runner, cred.Request{Target: "db", Scopes: []string{"read write"}}, cred.Invalid, "SCOPE_MALFORMED", "", "", ""},
-		{"large parameters", runner, cred.Request{Target: "db", Params: map[string]string{"a": strings.Repeat("x", 16<<10)}}, cred.Invalid, "PARAMS_TOO_LARGE", "", "", ""},
+		{"large parameters", runner, cred.Request{Target: "db", Params: map[string]string{"a": strings.Repeat("x", 200<<10)}}, cred.Invalid, "PARAMS_TOO_LARGE", "", "", ""},
 		{"an empty scope", runner, cred.Request{Target: "db", Scopes: []string{""}}, cred.Invalid, "SCOPE_MALFORMED", "", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

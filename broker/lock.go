@@ -67,7 +67,10 @@ func (b *Broker) Lock(ctx context.Context, who cred.Principal, l Lock, ttl time.
 	}
 	l.rev = 1
 	n, err := b.enforce(context.WithoutCancel(ctx), l)
-	return l, n, err
+	if err != nil { // the lock holds all the same
+		b.cfg.Logger.ErrorContext(ctx, "the sweep goes on to end what a lock covers", "lock", l.ID, "error", err)
+	}
+	return l, n, nil
 }
 
 // Unlock lifts a lock. What it ended stays ended. For the role "security".
@@ -141,10 +144,10 @@ func checkLocks(tx store.Tx, who cred.Principal, target string, now time.Time) e
 		}
 		l, err := decodeLock(r)
 		if err != nil {
-			return &cred.Error{
+			return refused{&cred.Error{
 				Kind: cred.Unavailable, Op: "lock", Reason: "LOCK_UNREADABLE", Err: err,
 				Public: "a lock can't be read, so nothing is granted; tell the people who run this broker",
-			}
+			}}
 		}
 		if (l.NotAfter.IsZero() || now.Before(l.NotAfter)) && l.covers(who, target) {
 			return refused{&cred.Error{

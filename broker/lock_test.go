@@ -119,7 +119,10 @@ func TestUnreadableLock(t *testing.T) {
 		return tx.Put(store.Record{Key: key, Value: []byte("{")})
 	}))
 	_, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "db"})
-	refusedAs(t, err, cred.Unavailable, "NOT_RECORDED")
+	refusedAs(t, err, cred.Unavailable, "LOCK_UNREADABLE")
+	if e := w.lastOf(audit.ExchangeDenied); e.Error.Reason != "LOCK_UNREADABLE" {
+		t.Errorf("recorded %+v", e.Error)
+	}
 	_, err = w.Unlock(t.Context(), security, "lk_broken", "broken")
 	w.must(err)
 	if _, err := w.Exchange(t.Context(), as(runner), cred.Request{Target: "db"}); err != nil {

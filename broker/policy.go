@@ -13,8 +13,11 @@ import (
 
 // SetPolicy puts another rule set into force, as a whole and for every decision from now on, once it
 // is recorded. Grants that were given live on; requests that wait are held against it when they are
-// claimed.
+// claimed. The rule set that is in force already changes nothing.
 func (b *Broker) SetPolicy(ctx context.Context, set *policy.Set) error {
+	if set.Hash() == b.policy.Load().Hash() {
+		return nil
+	}
 	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error { return b.recordPolicy(tx, set) })
 	if err != nil {
 		return notRecorded(err)
@@ -31,7 +34,7 @@ func (b *Broker) RefusePolicy(ctx context.Context, problems string) error {
 		if b.cfg.Notify != nil {
 			err := b.cfg.Notify(tx, notice.Notice{
 				ID: fmt.Sprintf("policy:%d", now.UnixMilli()), Kind: notice.PolicyRefused, At: now,
-				Text: "a changed rule set has mistakes and was not put into force: " + cut(problems, 1000),
+				Text: "a changed rule set has mistakes and was not put into force: " + problems,
 			})
 			if err != nil {
 				return err

@@ -25,10 +25,11 @@ func (b *Broker) Renew(ctx context.Context, who Caller, id cred.GrantID, ttl tim
 	want.TTL = ttl
 	who.Actor, who.Key = old.Holder.Actor, old.Key
 	a := b.ask(who, want)
-	d, err := b.judgeNew(a)
+	d, err := b.judge(a)
 	if err != nil {
 		return cred.Grant{}, b.recordDenial(ctx, a, d, err)
 	}
+	charge := b.charge(a, d)
 	var out cred.Grant
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		old, err := getGrant(tx, id)
@@ -39,6 +40,9 @@ func (b *Broker) Renew(ctx context.Context, who Caller, id cred.GrantID, ttl tim
 			return refused{err}
 		}
 		if err := checkLocks(tx, who.Principal, want.Target, a.now); err != nil {
+			return err
+		}
+		if err := charge(); err != nil {
 			return err
 		}
 		out = a.active(d)

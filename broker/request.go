@@ -41,7 +41,10 @@ func (b *Broker) Claim(ctx context.Context, who Caller, id cred.GrantID, want cr
 		return cred.Grant{}, err
 	}
 	if out.State() == cred.GrantPending || out.State() == cred.GrantActive {
-		return out, b.mayComeAgain(ctx, a, out)
+		if err := b.mayComeAgain(ctx, a, out); err != nil {
+			return cred.Grant{}, err
+		}
+		return out, nil
 	}
 	d, err := b.judge(a)
 	if err != nil {

@@ -448,6 +448,13 @@ func TestQuota(t *testing.T) {
 	if _, err := w.Exchange(t.Context(), as(neighbour), want); err != nil {
 		t.Errorf("another one: %v", err)
 	}
+	again := cred.Request{Target: "rare", IdempotencyKey: "k"}
+	w.clock.advance(30 * time.Minute)
+	for range 3 { // a retry finds what the first try made, and counts nothing
+		if _, err := w.Exchange(t.Context(), as(runner), again); err != nil {
+			t.Errorf("retried: %v", err)
+		}
+	}
 	w.clock.advance(30 * time.Minute)
 	if _, err := w.Exchange(t.Context(), as(runner), want); err != nil {
 		t.Errorf("after half an hour: %v", err)

@@ -76,17 +76,14 @@ func (b *Broker) Propose(ctx context.Context, who Caller, s Standing) (Standing,
 	if len(groups) == 0 && !b.HasRole(who.Principal, RoleSecurity) {
 		return Standing{}, b.Refused(ctx, who.Principal, "standing.propose") // before err: it tells what rules there are
 	}
-	if err == nil {
-		err = mayJudge(who.Principal)
-	}
 	if err != nil {
-		return Standing{}, err
+		return Standing{}, b.recordReviewRefusal(ctx, who.Principal, "", err)
 	}
 	s.Demand = demand
 	if len(groups) > 0 {
 		a := cred.Approval{By: who.Principal, Groups: groups, Verdict: cred.Verdict{Approve: true, Comment: s.Reason}, Digest: s.Digest(), At: now}
 		if s, err = s.judge(a, who.SignedIn); err != nil {
-			return Standing{}, err
+			return Standing{}, b.recordReviewRefusal(ctx, who.Principal, "", err)
 		}
 	}
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
@@ -142,9 +139,6 @@ func (b *Broker) ReviewStanding(ctx context.Context, who Caller, id string, dige
 	err := b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
 		if s, err = b.visibleStanding(tx, who.Principal, id); err != nil {
 			return err
-		}
-		if err := mayJudge(who.Principal); err != nil {
-			return refused{err}
 		}
 		a := cred.Approval{By: who.Principal, Groups: b.groupsAsked(who.Principal, s.Demand), Verdict: v, Digest: digest, At: now}
 		if s, err = s.judge(a, who.SignedIn); err != nil {

@@ -123,6 +123,9 @@ func TestStandingRefuses(t *testing.T) {
 	}
 	_, err := w.Propose(ctx, as(lead), standing())
 	refusedAs(t, err, cred.Denied, "SIGN_IN_TOO_OLD")
+	if e := w.lastOf(audit.ReviewRefused); e.Error.Reason != "SIGN_IN_TOO_OLD" || e.Principal.Subject != "lead" {
+		t.Errorf("recorded %+v", e)
+	}
 
 	s, err := w.Propose(ctx, w.signedIn(lead), standing())
 	w.must(err)
