@@ -198,11 +198,7 @@ func (b *Broker) enforce(ctx context.Context, l Lock) (n int, err error) {
 func (b *Broker) covered(ctx context.Context, l Lock) (ids []cred.GrantID, err error) {
 	err = b.cfg.Store.View(ctx, func(tx store.Tx) error {
 		ids = ids[:0]
-		for r, err := range tx.Scan(store.Query{Table: store.Grants, DueBy: b.now().AddDate(100, 0, 0)}) {
-			if err != nil {
-				return err
-			}
-			g, err := decodeGrant(r)
+		for g, err := range grantsToCome(tx, b.now()) {
 			if err != nil {
 				return err
 			}

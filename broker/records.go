@@ -63,6 +63,22 @@ func decodeGrant(r store.Record) (cred.Grant, error) {
 	return g, nil
 }
 
+// grantsToCome yields the grants whose own end is still to come, revoked ones included: a grant is due
+// at its end, so what is due by the farthest future is all of them.
+func grantsToCome(tx store.Tx, now time.Time) iter.Seq2[cred.Grant, error] {
+	return func(yield func(cred.Grant, error) bool) {
+		for r, err := range tx.Scan(store.Query{Table: store.Grants, DueBy: now.AddDate(100, 0, 0)}) {
+			var g cred.Grant
+			if err == nil {
+				g, err = decodeGrant(r)
+			}
+			if !yield(g, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
 func putGrant(tx store.Tx, g cred.Grant, due time.Time) error {
 	value, err := g.MarshalJSON()
 	if err != nil {

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -244,34 +243,13 @@ func (b *Broker) holderGrant(ctx context.Context, who cred.Principal, id cred.Gr
 }
 
 func waited(g cred.Grant) Waited {
-	w := Waited{Grant: g}
+	w := Waited{Grant: g, Asked: g.Demand.InWords()}
 	for _, a := range g.Approvals {
 		if a.Verdict.Approve {
 			w.Approvals++
 		}
 	}
-	if g.Demand != nil {
-		w.Asked = inWords(*g.Demand)
-	}
 	return w
-}
-
-// inWords says whose agreement is needed: "1 of leads and 1 of security, or …".
-func inWords(d cred.Demand) string {
-	list := func(all []cred.Quorum, join string) string {
-		parts := make([]string, len(all))
-		for i, q := range all {
-			parts[i] = fmt.Sprintf("%d of %s", q.Count, q.Group)
-		}
-		return strings.Join(parts, join)
-	}
-	switch {
-	case len(d.AnyOf) == 0:
-		return list(d.AllOf, " and ")
-	case len(d.AllOf) == 0:
-		return list(d.AnyOf, " or ")
-	}
-	return list(d.AllOf, " and ") + ", and " + list(d.AnyOf, " or ")
 }
 
 // remindAt is when those who are asked are to be reminded; zero: never.

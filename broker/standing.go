@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/daypass-io/daypass/audit"
@@ -269,25 +268,13 @@ func (s Standing) covers(a asked, d policy.Decision) bool {
 		}
 	}
 	for claim, want := range s.Claims {
-		if got, ok := claimText(a.who.Claims[claim]); !ok || got != want {
+		value, present := a.who.Claims[claim]
+		if got, ok := cred.ClaimText(value); !present || !ok || got != want {
 			return false
 		}
 	}
 	others := slices.DeleteFunc(slices.Clone(s.Approvals), func(p cred.Approval) bool { return a.who.Involves(p.By) })
 	return d.Demand.Met(others)
-}
-
-// claimText returns a claim as configuration spells it; lists and objects have no such form.
-func claimText(v any) (string, bool) {
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case bool:
-		return strconv.FormatBool(v), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
-	}
-	return "", false
 }
 
 // lend returns its approvals for a grant.

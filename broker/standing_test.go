@@ -58,6 +58,12 @@ func TestStanding(t *testing.T) {
 	outside.Claims = map[string]any{"ref": "main", "repository_id": "4711", "environment": "staging"}
 	numeric := repository
 	numeric.Claims = map[string]any{"ref": "main", "repository_id": []any{"4711"}, "environment": "production"}
+	s, err = w.Propose(ctx, w.signedIn(lead), Standing{
+		Rule: "prod", Target: "prod", Scopes: []string{"deploy"}, Claims: map[string]string{"team": "null"}, NotAfter: noon.Add(time.Hour), Reason: "r",
+	})
+	w.must(err)
+	_, err = w.ReviewStanding(ctx, w.signedIn(guard), s.ID, s.Digest(), cred.Verdict{Approve: true})
+	w.must(err)
 	for name, p := range map[string]cred.Principal{"another claim": outside, "no claims": runner, "a list": numeric} {
 		if g := w.request(p); g.State() != cred.GrantPending {
 			t.Errorf("%s: it was let through", name)
@@ -69,7 +75,7 @@ func TestStanding(t *testing.T) {
 	if n := w.count(store.Standing); n != 0 {
 		t.Errorf("%d are left after their end", n)
 	}
-	if e := w.eventsOf(audit.StandingRevoked); len(e) != 1 || e[0].Detail["why"] != "its time ran out" {
+	if e := w.eventsOf(audit.StandingRevoked); len(e) != 2 || e[0].Detail["why"] != "its time ran out" {
 		t.Errorf("recorded %+v", e)
 	}
 }

@@ -57,17 +57,12 @@ func (b *Broker) WatchRevocations(ctx context.Context, interval time.Duration, s
 	}
 }
 
-// liveRevocations lists the grants that are revoked and whose own end is still to come: a grant is
-// due at its end, so what is due by the farthest future is all that lives.
+// liveRevocations lists the grants that are revoked and whose own end is still to come.
 func (b *Broker) liveRevocations(ctx context.Context) ([]Revocation, error) {
 	var out []Revocation
 	err := b.cfg.Store.View(ctx, func(tx store.Tx) error {
 		out = out[:0]
-		for r, err := range tx.Scan(store.Query{Table: store.Grants, DueBy: b.now().AddDate(100, 0, 0)}) {
-			if err != nil {
-				return err
-			}
-			g, err := decodeGrant(r)
+		for g, err := range grantsToCome(tx, b.now()) {
 			if err != nil {
 				return err
 			}

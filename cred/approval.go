@@ -1,7 +1,9 @@
 package cred
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -33,6 +35,35 @@ func (d Demand) Groups() []string {
 	}
 	slices.Sort(all)
 	return slices.Compact(all)
+}
+
+// InWords says whose agreement is needed, in an order of its own: "1 of leads and 2 of security". Of a
+// nil Demand, and of an empty one, that is nobody's.
+func (d *Demand) InWords() string {
+	if d == nil {
+		return "nobody"
+	}
+	each, one := inWords(d.AllOf, " and "), inWords(d.AnyOf, " or ")
+	switch {
+	case each == "" && one == "":
+		return "nobody"
+	case each == "":
+		return one
+	case one == "":
+		return each
+	case len(d.AnyOf) > 1:
+		one = "(" + one + ")"
+	}
+	return each + " and " + one
+}
+
+func inWords(all []Quorum, join string) string {
+	words := make([]string, len(all))
+	for i, q := range all {
+		words[i] = fmt.Sprintf("%d of %s", max(q.Count, 1), q.Group)
+	}
+	slices.Sort(words)
+	return strings.Join(words, join)
 }
 
 // Met reports whether approvals satisfy the demand. Refusals and approvals of people who are in none

@@ -3,6 +3,7 @@ package cred
 import (
 	"maps"
 	"slices"
+	"strconv"
 )
 
 // PrincipalKind says what sort of caller a principal is.
@@ -48,4 +49,20 @@ func (p Principal) Clone() Principal {
 		p.Actor = &a
 	}
 	return p
+}
+
+// ClaimText returns a claim's value as configuration spells it; lists and objects have no such form.
+// What is absent and what is null read the same here: ask for its presence where that counts.
+func ClaimText(value any) (string, bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case bool:
+		return strconv.FormatBool(v), true
+	case float64:
+		return strconv.FormatFloat(v, 'f', -1, 64), true
+	case nil:
+		return "null", true
+	}
+	return "", false
 }

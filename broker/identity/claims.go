@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/daypass-io/daypass/cred"
 )
 
 // Bounds of single claims, in bytes. OpenID Connect Core section 2 bounds sub to 255 characters;
@@ -125,7 +127,7 @@ func (p *Provider) checkRefused(claims map[string]any) error {
 			values = []any{value}
 		}
 		for _, one := range values {
-			text, ok := scalarText(one)
+			text, ok := cred.ClaimText(one)
 			if !ok {
 				return malformed(claim, "a plain value or a list of plain values")
 			}
@@ -146,7 +148,7 @@ func (p *Provider) cautions(claims map[string]any) (map[string]string, error) {
 		if !present {
 			continue
 		}
-		text, ok := scalarText(value)
+		text, ok := cred.ClaimText(value)
 		if !ok {
 			return nil, malformed(claim, "a plain value")
 		}
@@ -158,19 +160,4 @@ func (p *Provider) cautions(claims map[string]any) (map[string]string, error) {
 		}
 	}
 	return found, nil
-}
-
-// scalarText returns a JSON value as configuration spells it.
-func scalarText(value any) (string, bool) {
-	switch v := value.(type) {
-	case string:
-		return v, true
-	case bool:
-		return strconv.FormatBool(v), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
-	case nil:
-		return "null", true
-	}
-	return "", false
 }

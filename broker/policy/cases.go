@@ -3,9 +3,7 @@ package policy
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
@@ -169,7 +167,7 @@ func (e CaseExpects) compare(d Decision) []Mismatch {
 	differ("rule", e.Rule, d.Private.Rule)
 	differ("reason", e.Reason, d.Private.Reason)
 	if e.Approval != nil {
-		differ("approval", describe(quorumsOf(e.Approval.AllOf), quorumsOf(e.Approval.AnyOf)), DescribeDemand(d.Demand))
+		differ("approval", (&cred.Demand{AllOf: quorumsOf(e.Approval.AllOf), AnyOf: quorumsOf(e.Approval.AnyOf)}).InWords(), d.Demand.InWords())
 	}
 	differ("exempt", e.Exempt, d.Exempt)
 	if e.TTL > 0 && d.Allowed {
@@ -185,38 +183,6 @@ func quorumsOf(all []Quorum) []cred.Quorum {
 		out[i] = cred.Quorum{Group: q.Group, Count: q.Count}
 	}
 	return out
-}
-
-// DescribeDemand says in words whose approval is asked: "2 of leads, and 1 of security".
-func DescribeDemand(d *cred.Demand) string {
-	if d == nil {
-		return "nobody"
-	}
-	return describe(d.AllOf, d.AnyOf)
-}
-
-func describe(allOf, anyOf []cred.Quorum) string {
-	words := func(all []cred.Quorum) []string {
-		out := make([]string, len(all))
-		for i, q := range all {
-			out[i] = fmt.Sprintf("%d of %s", max(q.Count, 1), q.Group)
-		}
-		slices.Sort(out)
-		return out
-	}
-	text := strings.Join(words(allOf), " and ")
-	either := strings.Join(words(anyOf), " or ")
-	switch {
-	case text == "" && either == "":
-		return "nobody"
-	case text == "":
-		return either
-	case either == "":
-		return text
-	case len(anyOf) > 1:
-		either = "(" + either + ")"
-	}
-	return text + " and " + either
 }
 
 // valueOf returns a value as JSON has it.

@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"fmt"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -138,9 +137,8 @@ func accessRequestTo(p broker.Put) *pb.AccessRequest {
 func claimsTo(claims map[string]any) map[string]string {
 	out := map[string]string{}
 	for name, value := range claims {
-		switch value.(type) {
-		case string, bool, float64:
-			out[name] = fmt.Sprint(value)
+		if text, ok := cred.ClaimText(value); ok {
+			out[name] = text
 		}
 	}
 	return out

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker/rpc"
 	"github.com/daypass-io/daypass/clients/sdk"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/cred/token/dpop"
@@ -212,6 +213,8 @@ func TestBindingOverTheWire(t *testing.T) {
 	}
 	_, err = w.edge().Redeem(ctx, got.Token) // a proxy has checked the key
 	must(t, err)
+	_, err = w.as(got.Token.RevealString()).Revoke(ctx, "", "found in a log") // no proof is asked for that
+	must(t, err)
 
 	_, err = w.member().Exchange(ctx, cred.Request{Target: "api"}, sdk.BoundByProof(sign(key, w.url+"/elsewhere")))
 	wantRefusal(t, err, cred.Unauthenticated, "INVALID_DPOP_PROOF")
@@ -343,6 +346,27 @@ func TestWatchOverTheWire(t *testing.T) {
 	cancel()
 	if err := <-ended; err == nil {
 		t.Error("it ended without saying why")
+	}
+}
+
+// Those who wait for others take no place of those who ask.
+func TestWaitingTakesNoPlaceOfCalls(t *testing.T) {
+	w := newWorld(t, settings{options: rpc.Options{MaxInFlight: 1}})
+	ctx, cancel := context.WithCancel(t.Context())
+	asked, err := w.member().Exchange(t.Context(), cred.Request{Target: "prod"})
+	must(t, err)
+	waiting, ended := make(chan struct{}), make(chan error, 1)
+	client := w.member()
+	go func() {
+		ended <- client.Wait(ctx, cred.GrantID(asked.Grant.GetId()), func(*pb.WaitResponse) error { close(waiting); return nil })
+	}()
+	<-waiting
+	if _, err := w.member().WhoAmI(t.Context()); err != nil {
+		t.Errorf("beside one who waits: %v", err)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("the wait ended with %v", err)
 	}
 }
 

@@ -100,8 +100,11 @@ func (s *Server) limitStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 }
 
 func (s *Server) placesFor(method string) places {
-	if allowList[method] == open {
+	switch {
+	case allowList[method] == open:
 		return s.openCalls
+	case endless(method) && allowList[method] == bearers:
+		return s.waiting
 	}
 	return s.inFlight
 }

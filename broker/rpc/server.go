@@ -29,6 +29,7 @@ const (
 	maxHeaderBytes = 64 << 10  // the largest token takes 16 KiB
 
 	defaultInFlight = 2048 // calls that run at once; more are told to come back
+	maxWaiting      = 1024 // streams of callers that wait for others, which last: they never crowd out calls
 	maxOpenCalls    = 128  // the same for calls that need no identity, so that they never crowd out the others
 
 	headerTimeout    = 10 * time.Second
@@ -69,6 +70,7 @@ type Server struct {
 	login     []Login
 	binder    *binder
 	inFlight  places // of those who showed who they are
+	waiting   places // of those who wait for others
 	openCalls places // of everybody
 	callers   *grpc.Server
 	proxies   *grpc.Server // the same services, for messages as large as proxies send
@@ -99,7 +101,7 @@ func New(b *broker.Broker, o Options) (*Server, error) {
 		broker: b, log: o.Logger, metrics: counters, validate: validate, health: health.NewServer(),
 		clientCAs: o.ClientCAs, login: o.Login, binder: newBinder(b.URL()),
 		heartbeat: orDefault(o.Heartbeat, defaultHeartbeat),
-		inFlight:  make(places, orDefault(o.MaxInFlight, defaultInFlight)), openCalls: make(places, maxOpenCalls),
+		inFlight:  make(places, orDefault(o.MaxInFlight, defaultInFlight)), waiting: make(places, maxWaiting), openCalls: make(places, maxOpenCalls),
 	}
 	s.running, s.end = context.WithCancel(context.Background())
 	s.callers = s.newGRPC(maxCallerBytes, o.Reflection)

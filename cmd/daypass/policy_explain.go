@@ -300,7 +300,7 @@ func groupsOf(p cred.Principal) string {
 
 // approvalOf says in words whose approval is asked, or why nobody's is.
 func approvalOf(d policy.Decision) string {
-	text := policy.DescribeDemand(d.Demand)
+	text := d.Demand.InWords()
 	if d.Demand != nil {
 		text += ", within " + span(d.Demand.Within)
 	}

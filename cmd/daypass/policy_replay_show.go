@@ -43,9 +43,9 @@ func (o replayText) change(c change) error {
 	}
 	cells = append(cells, personOf(r.Who), targetOf(r.Want))
 	cli.Row(o.w, strings.Join(cells, "  "))
-	cli.Row(o.w, "    was "+answered(r.Outcome(), r.Rule, r.Reason, policy.DescribeDemand(r.Demand), r.Exempt))
+	cli.Row(o.w, "    was "+answered(r.Outcome(), r.Rule, r.Reason, r.Demand.InWords(), r.Exempt))
 	d := c.Decision
-	now := "    now " + answered(d.Outcome(), d.Private.Rule, d.Private.Reason, policy.DescribeDemand(d.Demand), d.Exempt)
+	now := "    now " + answered(d.Outcome(), d.Private.Rule, d.Private.Reason, d.Demand.InWords(), d.Exempt)
 	if d.Private.Condition != "" {
 		now += ": " + d.Private.Condition
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"slices"
@@ -140,21 +139,14 @@ func verdictText(approve bool) string {
 }
 
 func demandText(d *pb.Demand) string {
-	list := func(all []*pb.Quorum, join string) string {
-		parts := make([]string, len(all))
+	quorums := func(all []*pb.Quorum) []cred.Quorum {
+		out := make([]cred.Quorum, len(all))
 		for i, q := range all {
-			parts[i] = fmt.Sprintf("%d of %s", q.GetCount(), q.GetGroup())
+			out[i] = cred.Quorum{Group: q.GetGroup(), Count: int(q.GetCount())}
 		}
-		return strings.Join(parts, join)
+		return out
 	}
-	each, one := list(d.GetAllOf(), " and "), list(d.GetAnyOf(), " or ")
-	switch {
-	case one == "":
-		return each
-	case each == "":
-		return one
-	}
-	return each + ", and " + one
+	return (&cred.Demand{AllOf: quorums(d.GetAllOf()), AnyOf: quorums(d.GetAnyOf())}).InWords()
 }
 
 func newRequestsWatch(c *connection) *cobra.Command {
