@@ -74,10 +74,11 @@ const (
 	Locks       Table = "locks"       // ID: the lock's
 	Notices     Table = "notices"     // ID: the notice's; those that are still to be sent
 	Seen        Table = "seen"        // ID: SHA-256 over provider and jti, hex; ID tokens that count once
+	Rotations   Table = "rotations"   // ID: the rotation's
 )
 
 // Tables are all the tables that a driver keeps.
-var Tables = []Table{Grants, Leases, Idempotency, Keys, Policies, Cursors, Requests, Standing, Locks, Notices, Seen}
+var Tables = []Table{Grants, Leases, Idempotency, Keys, Policies, Cursors, Requests, Standing, Locks, Notices, Seen, Rotations}
 
 // Key names a record. An ID is 1 to 256 bytes of printable ASCII.
 type Key struct {

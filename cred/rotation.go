@@ -1,0 +1,265 @@
+package cred
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// RotationID identifies a rotation: "rot_" and 26 characters that sort by time of creation.
+type RotationID string
+
+// NewRotationID returns a fresh RotationID for an instant.
+func NewRotationID(now time.Time) RotationID { return RotationID("rot_" + newID(now)) }
+
+// RotationState is where a rotation stands. Only the methods of Rotation change it.
+type RotationState string
+
+// The states of a rotation. Refused, Failed and Done are final.
+const (
+	RotationPending RotationState = "pending" // waits for approval
+	RotationRunning RotationState = "running" // one step after the other is done
+	RotationRefused RotationState = "refused" // nobody agreed in time, or somebody refused
+	RotationFailed  RotationState = "failed"  // given up; the old root is in use
+	RotationDone    RotationState = "done"    // the new root is in use and proven, the old one is gone
+)
+
+// RotationStep is one step of a running rotation.
+type RotationStep string
+
+// The steps, in their order; Undo takes the place of what is left where an earlier one fails.
+const (
+	StepCheck   RotationStep = "check"   // look whether it can succeed
+	StepPrepare RotationStep = "prepare" // make the next root
+	StepSwitch  RotationStep = "switch"  // put it into use
+	StepVerify  RotationStep = "verify"  // mint and use a fresh credential
+	StepDrain   RotationStep = "drain"   // wait for, or revoke, what the old root minted
+	StepRetire  RotationStep = "retire"  // end the old root
+	StepUndo    RotationStep = "undo"    // put the old root back into use
+)
+
+var rotationSteps = []RotationStep{StepCheck, StepPrepare, StepSwitch, StepVerify, StepDrain, StepRetire}
+
+// RotationSteps returns the steps of a rotation that succeeds, in their order.
+func RotationSteps() []RotationStep { return slices.Clone(rotationSteps) }
+
+// Finding is one thing that was looked at before a rotation.
+type Finding struct {
+	Name string `json:"name"` // of the check, such as "one access key"
+	OK   bool   `json:"ok"`   // false forbids the rotation
+	Text string `json:"text"` // what was found, for people: no secrets
+}
+
+// Rotation is the journal of one replacement of a root credential by another.
+//
+// It is a value; its methods return the changed copy, or a Conflict where the state does not allow the
+// change.
+type Rotation struct {
+	ID          RotationID
+	Root        string    // the name of the root in the configuration
+	By          Principal // who asked
+	Reason      string
+	Grant       GrantID // the request for its approval; empty where it needs none
+	CreatedAt   time.Time
+	BegunAt     time.Time // when Step first began; zero: not yet
+	Attempt     int       // how often Step has begun
+	NextAt      time.Time // when Step is due, or tried again
+	Why         string    // why it waits, is being undone or ended, for people
+	Alarmed     bool      // people have been told that it does not get on
+	Findings    []Finding // of Check
+	Old, New    string    // how people know the roots; no secrets
+	Notes       map[string]Secret
+	SwitchedAt  time.Time
+	RetireAfter time.Time // zero: at once
+	EndedAt     time.Time
+	Receipt     string // the signed note, once it is done
+
+	state RotationState // owner: the methods below
+	step  RotationStep  // owner: the methods below; the one that is done next, empty unless running
+	Rev   uint64        // owner: the store; zero for a rotation not yet stored
+}
+
+// NewRotation returns a rotation that begins at once, or where grant is set once that is approved.
+func NewRotation(id RotationID, root string, by Principal, reason string, grant GrantID, now time.Time) Rotation {
+	r := Rotation{ID: id, Root: root, By: by, Reason: reason, Grant: grant, CreatedAt: now, NextAt: now, state: RotationPending}
+	if grant == "" {
+		r.state, r.step = RotationRunning, StepCheck
+	}
+	return r
+}
+
+// State returns where the rotation stands.
+func (r Rotation) State() RotationState { return r.state }
+
+// Step returns what is done next, empty for a rotation that does not run.
+func (r Rotation) Step() RotationStep { return r.step }
+
+// Over reports whether the rotation can change no more.
+func (r Rotation) Over() bool {
+	return r.state == RotationRefused || r.state == RotationFailed || r.state == RotationDone
+}
+
+// Start begins a rotation whose request was approved.
+func (r Rotation) Start(now time.Time) (Rotation, error) {
+	if r.state != RotationPending {
+		return r, transitionError("rotation", string(r.state), string(RotationRunning))
+	}
+	r.state, r.step, r.NextAt, r.Why = RotationRunning, StepCheck, now, ""
+	return r, nil
+}
+
+// Refuse ends a rotation that nobody approved.
+func (r Rotation) Refuse(now time.Time, why string) (Rotation, error) {
+	if r.state != RotationPending {
+		return r, transitionError("rotation", string(r.state), string(RotationRefused))
+	}
+	return r.end(RotationRefused, now, why), nil
+}
+
+// Begin records that the next step is about to be done by somebody who has until an instant for it;
+// nobody else does it before then.
+func (r Rotation) Begin(now, until time.Time) (Rotation, error) {
+	if r.state != RotationRunning || now.Before(r.NextAt) {
+		return r, transitionError("rotation", string(r.state), "begun")
+	}
+	if r.Attempt == 0 {
+		r.BegunAt = now
+	}
+	r.Attempt++
+	r.NextAt = until
+	return r, nil
+}
+
+// Done records that the step is done, and goes on to the next one. After the last one the rotation is
+// done; after Undo it has failed.
+func (r Rotation) Done(now time.Time) (Rotation, error) {
+	if r.state != RotationRunning || r.Attempt == 0 {
+		return r, transitionError("rotation", string(r.state), "past "+string(r.step))
+	}
+	if r.step == StepSwitch {
+		r.SwitchedAt = now
+	}
+	switch r.step {
+	case StepUndo:
+		return r.end(RotationFailed, now, r.Why), nil
+	case StepRetire:
+		return r.end(RotationDone, now, ""), nil
+	}
+	return r.to(rotationSteps[slices.Index(rotationSteps, r.step)+1], now, ""), nil
+}
+
+// Again records that the step is to be tried again at an instant, and why.
+func (r Rotation) Again(at time.Time, why string) (Rotation, error) {
+	if r.state != RotationRunning || r.Attempt == 0 {
+		return r, transitionError("rotation", string(r.state), "tried again")
+	}
+	r.NextAt, r.Why = at, why
+	return r, nil
+}
+
+// Fail records that the step can't succeed. Before anything was changed the rotation has failed; where
+// something was, it is undone. What comes after Verify is not undone, nor is Undo: those steps are
+// only tried again.
+func (r Rotation) Fail(now time.Time, why string) (Rotation, error) {
+	switch {
+	case r.state != RotationRunning || r.Attempt == 0:
+	case r.step == StepCheck:
+		return r.end(RotationFailed, now, why), nil
+	case r.step == StepPrepare, r.step == StepSwitch, r.step == StepVerify:
+		return r.to(StepUndo, now, why), nil
+	}
+	return r, transitionError("rotation", string(r.state), string(RotationFailed))
+}
+
+// Resume goes back to Verify from an Undo that the source can't do: the new root is the only one.
+func (r Rotation) Resume(at time.Time, why string) (Rotation, error) {
+	if r.state != RotationRunning || r.step != StepUndo || r.Attempt == 0 || r.SwitchedAt.IsZero() {
+		return r, transitionError("rotation", string(r.state), string(StepVerify))
+	}
+	return r.to(StepVerify, at, why), nil
+}
+
+func (r Rotation) to(step RotationStep, at time.Time, why string) Rotation {
+	r.step, r.NextAt, r.Why = step, at, why
+	r.BegunAt, r.Attempt = time.Time{}, 0
+	return r
+}
+
+func (r Rotation) end(state RotationState, now time.Time, why string) Rotation {
+	r = r.to("", time.Time{}, why)
+	r.state, r.EndedAt, r.Notes = state, now, nil
+	return r
+}
+
+// rotationWire is how a rotation is stored. It exists because state and step are unexported and the
+// notes may be secrets.
+type rotationWire struct {
+	ID          RotationID        `json:"id"`
+	Root        string            `json:"root"`
+	By          Principal         `json:"by"`
+	Reason      string            `json:"reason,omitempty"`
+	Grant       GrantID           `json:"grant,omitempty"`
+	CreatedAt   time.Time         `json:"created_at"`
+	BegunAt     time.Time         `json:"begun_at,omitzero"`
+	Attempt     int               `json:"attempt,omitempty"`
+	NextAt      time.Time         `json:"next_at,omitzero"`
+	Why         string            `json:"why,omitempty"`
+	Alarmed     bool              `json:"alarmed,omitempty"`
+	Findings    []Finding         `json:"findings,omitempty"`
+	Old         string            `json:"old,omitempty"`
+	New         string            `json:"new,omitempty"`
+	Notes       map[string][]byte `json:"notes,omitempty"`
+	SwitchedAt  time.Time         `json:"switched_at,omitzero"`
+	RetireAfter time.Time         `json:"retire_after,omitzero"`
+	EndedAt     time.Time         `json:"ended_at,omitzero"`
+	Receipt     string            `json:"receipt,omitempty"`
+	State       RotationState     `json:"state"`
+	Step        RotationStep      `json:"step,omitempty"`
+}
+
+// Encode writes the rotation with its state and its notes, which may be secrets: for a sealed store
+// alone. Rev is the store's.
+func (r Rotation) Encode() (Secret, error) {
+	w := rotationWire{
+		ID: r.ID, Root: r.Root, By: r.By, Reason: r.Reason, Grant: r.Grant, CreatedAt: r.CreatedAt, BegunAt: r.BegunAt,
+		Attempt: r.Attempt, NextAt: r.NextAt, Why: r.Why, Alarmed: r.Alarmed, Findings: r.Findings, Old: r.Old, New: r.New,
+		SwitchedAt: r.SwitchedAt, RetireAfter: r.RetireAfter, EndedAt: r.EndedAt, Receipt: r.Receipt, State: r.state, Step: r.step,
+	}
+	for name, note := range r.Notes {
+		if w.Notes == nil {
+			w.Notes = map[string][]byte{}
+		}
+		w.Notes[name] = note.Reveal()
+	}
+	text, err := json.Marshal(w)
+	return NewSecret(text), err
+}
+
+// DecodeRotation reads what Encode wrote and refuses a state or step that does not exist.
+func DecodeRotation(text []byte) (Rotation, error) {
+	var w rotationWire
+	if err := json.Unmarshal(text, &w); err != nil {
+		return Rotation{}, err
+	}
+	running := slices.Contains(rotationSteps, w.Step) || w.Step == StepUndo
+	switch {
+	case w.State == RotationRunning && running:
+	case w.Step != "":
+		return Rotation{}, fmt.Errorf("cred: a rotation that is %q has no step %q", w.State, w.Step)
+	case !slices.Contains([]RotationState{RotationPending, RotationRefused, RotationFailed, RotationDone}, w.State):
+		return Rotation{}, fmt.Errorf("cred: unknown rotation state %q", w.State)
+	}
+	r := Rotation{
+		ID: w.ID, Root: w.Root, By: w.By, Reason: w.Reason, Grant: w.Grant, CreatedAt: w.CreatedAt, BegunAt: w.BegunAt,
+		Attempt: w.Attempt, NextAt: w.NextAt, Why: w.Why, Alarmed: w.Alarmed, Findings: w.Findings, Old: w.Old, New: w.New,
+		SwitchedAt: w.SwitchedAt, RetireAfter: w.RetireAfter, EndedAt: w.EndedAt, Receipt: w.Receipt, state: w.State, step: w.Step,
+	}
+	for name, note := range w.Notes {
+		if r.Notes == nil {
+			r.Notes = map[string]Secret{}
+		}
+		r.Notes[name] = NewSecret(note)
+	}
+	return r, nil
+}
