@@ -33,8 +33,10 @@ type Lease struct {
 	Handle      string // the source's own name of it; a secret-like value, sealed at rest, logged as a fingerprint
 	Fingerprint Fingerprint
 	Revocable   bool      // false: the source can't end it before NotAfter, and we say so
+	Renewable   bool      // it can be renewed before NotAfter while its grant lives, see issuer.Renewer
 	CreatedAt   time.Time // of the intent
 	NotAfter    time.Time // the credential's own end, absolute; zero where it has none
+	AskedUntil  time.Time // of a renewal whose outcome is not on record: the end that was asked for; zero: none
 	EndedAt     time.Time
 	Note        string // why it failed, or is unknown
 
@@ -82,6 +84,46 @@ func (l Lease) Unknown(note string) (Lease, error) {
 	return to, err
 }
 
+// Renewing records that the source is about to be asked to let the credential live until an instant.
+// From here on it may live until then.
+func (l Lease) Renewing(until time.Time) (Lease, error) {
+	to, err := l.to(LeaseIssued, LeaseIssued)
+	if err == nil && until.After(to.AskedUntil) {
+		to.AskedUntil = until
+	}
+	return to, err
+}
+
+// Renewed records the end that the source has given the credential, which is set.
+func (l Lease) Renewed(notAfter time.Time) (Lease, error) {
+	if notAfter.IsZero() {
+		return l, &Error{Kind: Invalid, Op: "lease", Reason: "NO_END", Public: "a lease is renewed until an instant"}
+	}
+	to, err := l.to(LeaseIssued, LeaseIssued)
+	if err == nil {
+		to.NotAfter, to.AskedUntil = notAfter, time.Time{}
+	}
+	return to, err
+}
+
+// NotRenewed records that the source renews the credential no more, and why. What a renewal before
+// this one may have done stands.
+func (l Lease) NotRenewed(note string) (Lease, error) {
+	to, err := l.to(LeaseIssued, LeaseIssued)
+	if err == nil {
+		to.Renewable, to.Note = false, note
+	}
+	return to, err
+}
+
+// End returns the instant from which on the credential surely has ended by itself; zero: it does not.
+func (l Lease) End() time.Time {
+	if !l.NotAfter.IsZero() && l.AskedUntil.After(l.NotAfter) {
+		return l.AskedUntil
+	}
+	return l.NotAfter
+}
+
 // Revoking records the intent to revoke.
 func (l Lease) Revoking() (Lease, error) { return l.to(LeaseRevoking, LeaseIntent, LeaseIssued) }
 
@@ -91,10 +133,10 @@ func (l Lease) Revoked(now time.Time) (Lease, error) {
 	return to.ended(now, "", err)
 }
 
-// Expired records that the credential's own end has passed. A credential without an end, whose
+// Expired records that the credential's own end has passed, see End. A credential without an end, whose
 // NotAfter is zero, does not expire.
 func (l Lease) Expired(now time.Time) (Lease, error) {
-	if l.NotAfter.IsZero() || now.Before(l.NotAfter) {
+	if l.NotAfter.IsZero() || now.Before(l.End()) {
 		return l, transitionError("lease", string(l.state), string(LeaseExpired))
 	}
 	to, err := l.to(LeaseExpired, LeaseIssued, LeaseUnknown, LeaseRevoking)
@@ -127,8 +169,10 @@ type leaseWire struct {
 	Handle      string      `json:"handle,omitempty"`
 	Fingerprint Fingerprint `json:"fingerprint,omitzero"`
 	Revocable   bool        `json:"revocable"`
+	Renewable   bool        `json:"renewable,omitempty"`
 	CreatedAt   time.Time   `json:"created_at"`
 	NotAfter    time.Time   `json:"not_after"`
+	AskedUntil  time.Time   `json:"asked_until,omitzero"`
 	EndedAt     time.Time   `json:"ended_at,omitzero"`
 	Note        string      `json:"note,omitempty"`
 	State       LeaseState  `json:"state"`
@@ -137,8 +181,8 @@ type leaseWire struct {
 // MarshalJSON writes the lease with its state; Rev is the store's.
 func (l Lease) MarshalJSON() ([]byte, error) {
 	return json.Marshal(leaseWire{
-		l.ID, l.Grant, l.Redeemer, l.Issuer, l.Handle, l.Fingerprint, l.Revocable,
-		l.CreatedAt, l.NotAfter, l.EndedAt, l.Note, l.state,
+		l.ID, l.Grant, l.Redeemer, l.Issuer, l.Handle, l.Fingerprint, l.Revocable, l.Renewable,
+		l.CreatedAt, l.NotAfter, l.AskedUntil, l.EndedAt, l.Note, l.state,
 	})
 }
 
@@ -154,8 +198,8 @@ func (l *Lease) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("cred: unknown lease state %q", w.State)
 	}
 	*l = Lease{
-		w.ID, w.Grant, w.Redeemer, w.Issuer, w.Handle, w.Fingerprint, w.Revocable,
-		w.CreatedAt, w.NotAfter, w.EndedAt, w.Note, w.State, l.Rev,
+		w.ID, w.Grant, w.Redeemer, w.Issuer, w.Handle, w.Fingerprint, w.Revocable, w.Renewable,
+		w.CreatedAt, w.NotAfter, w.AskedUntil, w.EndedAt, w.Note, w.State, l.Rev,
 	}
 	return nil
 }

@@ -28,7 +28,11 @@ func everyType() map[string]any {
 	lease := cred.NewLease("le_1", "gr_1", "holder", "vault", "handle", instant, instant.Add(time.Hour))
 	lease.Fingerprint = s.Fingerprint()
 	target := cred.Target{Name: "t", HTTP: &cred.HTTPTarget{Upstream: "https://api.example.com"}}
+	rotation := cred.NewRotation("rot_1", "root", who, "why", "", instant)
+	rotation.Notes = map[string]cred.Secret{"password": s}
 	return map[string]any{
+		"Rotation": rotation, "RotationID": rotation.ID, "RotationState": rotation.State(), "RotationStep": rotation.Step(), "Finding": cred.Finding{},
+		"RotationRecord": cred.RotationRecord{}, "RotationOutcome": cred.StepDone,
 		"Secret": s, "Fingerprint": s.Fingerprint(), "Principal": who, "PrincipalKind": cred.KindAgent,
 		"Credential": cred.Credential{Type: cred.Bearer, Fields: map[string]cred.Secret{"token": s}}, "CredentialType": cred.AWS,
 		"Request": want, "Digest": want.Digest(who), "Grant": grant, "GrantState": grant.State(), "GrantID": grant.ID,

@@ -51,6 +51,26 @@ type Finding struct {
 	Text string `json:"text"` // what was found, for people: no secrets
 }
 
+// RotationRecord tells of one step that is over.
+type RotationRecord struct {
+	Step     RotationStep    `json:"step"`
+	Outcome  RotationOutcome `json:"outcome"`
+	BegunAt  time.Time       `json:"begun_at"`
+	EndedAt  time.Time       `json:"ended_at"`
+	Attempts int             `json:"attempts"`
+	Text     string          `json:"text,omitempty"` // why it failed, or what it found, for people
+}
+
+// RotationOutcome is how a step ended.
+type RotationOutcome string
+
+// The outcomes of a step.
+const (
+	StepDone       RotationOutcome = "done"
+	StepFailed     RotationOutcome = "failed"     // it can't succeed
+	StepImpossible RotationOutcome = "impossible" // of Undo: the old root is no more
+)
+
 // Rotation is the journal of one replacement of a root credential by another.
 //
 // It is a value; its methods return the changed copy, or a Conflict where the state does not allow the
@@ -66,14 +86,16 @@ type Rotation struct {
 	Attempt     int       // how often Step has begun
 	NextAt      time.Time // when Step is due, or tried again
 	Why         string    // why it waits, is being undone or ended, for people
-	Alarmed     bool      // people have been told that it does not get on
+	Alarmed     bool      // people have been told that Step does not get on
+	OneWay      bool      // the old root is no more: nothing is undone, the new one has to work
 	Findings    []Finding // of Check
 	Old, New    string    // how people know the roots; no secrets
 	Notes       map[string]Secret
 	SwitchedAt  time.Time
 	RetireAfter time.Time // zero: at once
 	EndedAt     time.Time
-	Receipt     string // the signed note, once it is done
+	Receipt     string           // the signed note, once it is done
+	Past        []RotationRecord // the steps that are over, in their order
 
 	state RotationState // owner: the methods below
 	step  RotationStep  // owner: the methods below; the one that is done next, empty unless running
@@ -131,20 +153,25 @@ func (r Rotation) Begin(now, until time.Time) (Rotation, error) {
 	return r, nil
 }
 
-// Done records that the step is done, and goes on to the next one. After the last one the rotation is
-// done; after Undo it has failed.
-func (r Rotation) Done(now time.Time) (Rotation, error) {
+// Done records that the step is done, and goes on to the next one; Retire is not due before
+// RetireAfter. After the last one the rotation is done; after Undo it has failed, for the reason for
+// which the step before it did.
+func (r Rotation) Done(now time.Time, text string) (Rotation, error) {
 	if r.state != RotationRunning || r.Attempt == 0 {
 		return r, transitionError("rotation", string(r.state), "past "+string(r.step))
 	}
-	if r.step == StepSwitch {
-		r.SwitchedAt = now
-	}
+	r = r.record(StepDone, now, text)
 	switch r.step {
 	case StepUndo:
-		return r.end(RotationFailed, now, r.Why), nil
+		return r.end(RotationFailed, now, r.failure()), nil
 	case StepRetire:
 		return r.end(RotationDone, now, ""), nil
+	case StepDrain:
+		if r.RetireAfter.After(now) {
+			return r.to(StepRetire, r.RetireAfter, "the old root is kept until "+r.RetireAfter.UTC().Format(time.RFC3339)), nil
+		}
+	case StepSwitch:
+		r.SwitchedAt = now
 	}
 	return r.to(rotationSteps[slices.Index(rotationSteps, r.step)+1], now, ""), nil
 }
@@ -159,30 +186,58 @@ func (r Rotation) Again(at time.Time, why string) (Rotation, error) {
 }
 
 // Fail records that the step can't succeed. Before anything was changed the rotation has failed; where
-// something was, it is undone. What comes after Verify is not undone, nor is Undo: those steps are
-// only tried again.
+// something was, it is undone. What comes after Verify is not undone, nor is Undo, nor anything where
+// the old root is no more: those steps are only tried again.
 func (r Rotation) Fail(now time.Time, why string) (Rotation, error) {
 	switch {
-	case r.state != RotationRunning || r.Attempt == 0:
+	case !r.MayFail():
+		return r, transitionError("rotation", string(r.state), string(RotationFailed))
 	case r.step == StepCheck:
-		return r.end(RotationFailed, now, why), nil
-	case r.step == StepPrepare, r.step == StepSwitch, r.step == StepVerify:
-		return r.to(StepUndo, now, why), nil
+		return r.record(StepFailed, now, why).end(RotationFailed, now, why), nil
 	}
-	return r, transitionError("rotation", string(r.state), string(RotationFailed))
+	return r.record(StepFailed, now, why).to(StepUndo, now, why), nil
 }
 
-// Resume goes back to Verify from an Undo that the source can't do: the new root is the only one.
-func (r Rotation) Resume(at time.Time, why string) (Rotation, error) {
-	if r.state != RotationRunning || r.step != StepUndo || r.Attempt == 0 || r.SwitchedAt.IsZero() {
+// MayFail reports whether the step that has begun can be given up.
+func (r Rotation) MayFail() bool {
+	if r.state != RotationRunning || r.Attempt == 0 {
+		return false
+	}
+	return r.step == StepCheck || !r.OneWay && (r.step == StepPrepare || r.step == StepSwitch || r.step == StepVerify)
+}
+
+// Resume goes back to Verify from an Undo that the source can't do: whatever root is in use is the
+// only one, and there is no way back any more.
+func (r Rotation) Resume(now, at time.Time, why string) (Rotation, error) {
+	if r.state != RotationRunning || r.step != StepUndo || r.Attempt == 0 {
 		return r, transitionError("rotation", string(r.state), string(StepVerify))
+	}
+	r = r.record(StepImpossible, now, why)
+	r.OneWay = true
+	if r.SwitchedAt.IsZero() { // it was, and the answer was lost
+		r.SwitchedAt = now
 	}
 	return r.to(StepVerify, at, why), nil
 }
 
+// failure is why the rotation is being undone.
+func (r Rotation) failure() string {
+	for _, past := range slices.Backward(r.Past) {
+		if past.Outcome == StepFailed {
+			return past.Text
+		}
+	}
+	return r.Why
+}
+
+func (r Rotation) record(outcome RotationOutcome, now time.Time, text string) Rotation {
+	r.Past = append(slices.Clip(slices.Clone(r.Past)), RotationRecord{r.step, outcome, r.BegunAt, now, r.Attempt, text})
+	return r
+}
+
 func (r Rotation) to(step RotationStep, at time.Time, why string) Rotation {
 	r.step, r.NextAt, r.Why = step, at, why
-	r.BegunAt, r.Attempt = time.Time{}, 0
+	r.BegunAt, r.Attempt, r.Alarmed = time.Time{}, 0, false
 	return r
 }
 
@@ -206,6 +261,7 @@ type rotationWire struct {
 	NextAt      time.Time         `json:"next_at,omitzero"`
 	Why         string            `json:"why,omitempty"`
 	Alarmed     bool              `json:"alarmed,omitempty"`
+	OneWay      bool              `json:"one_way,omitempty"`
 	Findings    []Finding         `json:"findings,omitempty"`
 	Old         string            `json:"old,omitempty"`
 	New         string            `json:"new,omitempty"`
@@ -214,6 +270,7 @@ type rotationWire struct {
 	RetireAfter time.Time         `json:"retire_after,omitzero"`
 	EndedAt     time.Time         `json:"ended_at,omitzero"`
 	Receipt     string            `json:"receipt,omitempty"`
+	Past        []RotationRecord  `json:"past,omitempty"`
 	State       RotationState     `json:"state"`
 	Step        RotationStep      `json:"step,omitempty"`
 }
@@ -223,8 +280,8 @@ type rotationWire struct {
 func (r Rotation) Encode() (Secret, error) {
 	w := rotationWire{
 		ID: r.ID, Root: r.Root, By: r.By, Reason: r.Reason, Grant: r.Grant, CreatedAt: r.CreatedAt, BegunAt: r.BegunAt,
-		Attempt: r.Attempt, NextAt: r.NextAt, Why: r.Why, Alarmed: r.Alarmed, Findings: r.Findings, Old: r.Old, New: r.New,
-		SwitchedAt: r.SwitchedAt, RetireAfter: r.RetireAfter, EndedAt: r.EndedAt, Receipt: r.Receipt, State: r.state, Step: r.step,
+		Attempt: r.Attempt, NextAt: r.NextAt, Why: r.Why, Alarmed: r.Alarmed, OneWay: r.OneWay, Findings: r.Findings, Old: r.Old, New: r.New,
+		SwitchedAt: r.SwitchedAt, RetireAfter: r.RetireAfter, EndedAt: r.EndedAt, Receipt: r.Receipt, Past: r.Past, State: r.state, Step: r.step,
 	}
 	for name, note := range r.Notes {
 		if w.Notes == nil {
@@ -252,8 +309,8 @@ func DecodeRotation(text []byte) (Rotation, error) {
 	}
 	r := Rotation{
 		ID: w.ID, Root: w.Root, By: w.By, Reason: w.Reason, Grant: w.Grant, CreatedAt: w.CreatedAt, BegunAt: w.BegunAt,
-		Attempt: w.Attempt, NextAt: w.NextAt, Why: w.Why, Alarmed: w.Alarmed, Findings: w.Findings, Old: w.Old, New: w.New,
-		SwitchedAt: w.SwitchedAt, RetireAfter: w.RetireAfter, EndedAt: w.EndedAt, Receipt: w.Receipt, state: w.State, step: w.Step,
+		Attempt: w.Attempt, NextAt: w.NextAt, Why: w.Why, Alarmed: w.Alarmed, OneWay: w.OneWay, Findings: w.Findings, Old: w.Old, New: w.New,
+		SwitchedAt: w.SwitchedAt, RetireAfter: w.RetireAfter, EndedAt: w.EndedAt, Receipt: w.Receipt, Past: w.Past, state: w.State, step: w.Step,
 	}
 	for name, note := range w.Notes {
 		if r.Notes == nil {

@@ -147,6 +147,9 @@ func TestGrantUsable(t *testing.T) {
 var leaseMethods = map[string]func(cred.Lease) (cred.Lease, error){
 	"Issued":        func(l cred.Lease) (cred.Lease, error) { return l.Issued("h2", cred.Fingerprint{1}, false, late.Add(1)) },
 	"Failed":        func(l cred.Lease) (cred.Lease, error) { return l.Failed(early, "why") },
+	"Renewing":      func(l cred.Lease) (cred.Lease, error) { return l.Renewing(late.Add(1)) },
+	"Renewed":       func(l cred.Lease) (cred.Lease, error) { return l.Renewed(late) },
+	"NotRenewed":    func(l cred.Lease) (cred.Lease, error) { return l.NotRenewed("why") },
 	"Unknown":       func(l cred.Lease) (cred.Lease, error) { return l.Unknown("why") },
 	"Revoking":      func(l cred.Lease) (cred.Lease, error) { return l.Revoking() },
 	"Revoked":       func(l cred.Lease) (cred.Lease, error) { return l.Revoked(early) },
@@ -159,7 +162,10 @@ var leaseTable = map[cred.LeaseState]map[string]cred.LeaseState{
 	cred.LeaseIntent: {
 		"Issued": cred.LeaseIssued, "Failed": cred.LeaseFailed, "Unknown": cred.LeaseUnknown, "Revoking": cred.LeaseRevoking,
 	},
-	cred.LeaseIssued:   {"Revoking": cred.LeaseRevoking, "Expired": cred.LeaseExpired},
+	cred.LeaseIssued: {
+		"Renewing": cred.LeaseIssued, "Renewed": cred.LeaseIssued, "NotRenewed": cred.LeaseIssued,
+		"Revoking": cred.LeaseRevoking, "Expired": cred.LeaseExpired,
+	},
 	cred.LeaseRevoking: {"Revoked": cred.LeaseRevoked, "Unknown": cred.LeaseUnknown, "Expired": cred.LeaseExpired},
 	cred.LeaseUnknown:  {"Expired": cred.LeaseExpired},
 }
@@ -207,6 +213,41 @@ func TestIssuedRecordsWhatWasMade(t *testing.T) {
 	}
 }
 
+// A lease may live until the end that its source was asked for, until the source says until when.
+func TestRenewalMovesTheEnd(t *testing.T) {
+	l := leaseIn(t, cred.LeaseIssued)
+	l.Renewable = true
+	asked, err := l.Renewing(late.Add(time.Hour))
+	if err != nil || !asked.End().Equal(late.Add(time.Hour)) || !asked.NotAfter.Equal(l.NotAfter) {
+		t.Fatalf("asked: %+v, %v", asked, err)
+	}
+	if again, err := asked.Renewing(late.Add(time.Minute)); err != nil || !again.End().Equal(late.Add(time.Hour)) {
+		t.Errorf("what was asked before is forgotten: %+v, %v", again, err)
+	}
+	if got, err := asked.Expired(late); err == nil {
+		t.Errorf("it expired while it may live: %+v", got)
+	}
+	if got, err := asked.Expired(late.Add(time.Hour)); err != nil || got.State() != cred.LeaseExpired {
+		t.Errorf("%+v, %v", got, err)
+	}
+	renewed, err := asked.Renewed(late.Add(time.Minute)) // less than was asked for
+	if err != nil || !renewed.End().Equal(late.Add(time.Minute)) || !renewed.AskedUntil.IsZero() || !renewed.Renewable {
+		t.Errorf("renewed: %+v, %v", renewed, err)
+	}
+	if got, err := l.Renewed(time.Time{}); cred.KindOf(err) != cred.Invalid || got != l {
+		t.Errorf("renewed without an end: %+v, %v", got, err)
+	}
+	stopped, err := asked.NotRenewed("no more")
+	if err != nil || stopped.Renewable || stopped.Note != "no more" || !stopped.End().Equal(asked.End()) {
+		t.Errorf("renewed no more: %+v, %v", stopped, err)
+	}
+	endless := l
+	endless.NotAfter = time.Time{}
+	if end := endless.End(); !end.IsZero() {
+		t.Errorf("a lease without an end ends %s", end)
+	}
+}
+
 // A source that sets no end makes a credential that time does not end.
 func TestALeaseWithoutAnEndDoesNotExpire(t *testing.T) {
 	for _, s := range leaseStates {
@@ -227,7 +268,7 @@ func TestLeaseWalks(t *testing.T) {
 		l := leaseIn(t, cred.LeaseIntent)
 		for _, name := range rapid.SliceOfN(rapid.SampledFrom(names), 1, 10).Draw(rt, "calls") {
 			from := l.State()
-			l.NotAfter = late // Issued moves it
+			l.NotAfter, l.AskedUntil = late, time.Time{} // Issued and Renewing move it
 			next, err := leaseMethods[name](l)
 			want, allowed := leaseTable[from][name]
 			if !allowed {

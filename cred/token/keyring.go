@@ -64,22 +64,6 @@ func NewKeyRing(alg string, now time.Time) (*KeyRing, error) {
 	return assemble(alg, now, nil, current, next)
 }
 
-// Rotate returns the ring in which the next key signs, the one that signed so far still verifies,
-// and a fresh one waits.
-func (r *KeyRing) Rotate(now time.Time) (*KeyRing, error) {
-	fresh, err := generate(r.alg)
-	if err != nil {
-		return nil, err
-	}
-	return assemble(r.alg, now, r.current, r.next, fresh)
-}
-
-// RotatedAt returns when the current key began to sign.
-func (r *KeyRing) RotatedAt() time.Time { return r.rotatedAt }
-
-// KeyID returns the kid of the key that signs.
-func (r *KeyRing) KeyID() string { return r.current.kid }
-
 // JWKS returns the public keys as a JWK set (RFC 7517, section 5), to be served at the broker's
 // jwks_uri.
 func (r *KeyRing) JWKS() []byte { return slices.Clone(r.jwks) }

@@ -2,6 +2,7 @@ package peers
 
 import (
 	"context"
+	"crypto/rand"
 	"maps"
 	"strings"
 	"testing"
@@ -46,6 +47,21 @@ func (v *VaultServer) Database(t testing.TB, pg *PostgresServer) {
 		"plugin_name":    "postgresql-database-plugin",
 		"connection_url": "postgresql://{{username}}:{{password}}@" + pg.Addr() + "/" + pg.Database + "?sslmode=disable",
 		"username":       pg.User, "password": pg.Password, "allowed_roles": []string{"*"},
+	})
+}
+
+// DatabaseRoot gives the connection "pg" a user of its own at the database, as which it makes the others
+// and whose password may be rotated.
+func (v *VaultServer) DatabaseRoot(t testing.TB, pg *PostgresServer, user string) {
+	t.Helper()
+	password := "first-" + rand.Text()
+	if err := pg.Exec(t.Context(), "CREATE ROLE "+user+" LOGIN CREATEROLE PASSWORD '"+password+"'"); err != nil {
+		t.Fatal(err)
+	}
+	v.Write(t, "database/config/pg", Data{
+		"plugin_name":    "postgresql-database-plugin",
+		"connection_url": "postgresql://{{username}}:{{password}}@" + pg.Addr() + "/" + pg.Database + "?sslmode=disable",
+		"username":       user, "password": password, "allowed_roles": []string{"*"},
 	})
 }
 

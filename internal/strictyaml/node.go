@@ -3,6 +3,7 @@ package strictyaml
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -97,6 +98,16 @@ func (n *Node) Get(key string) *Node {
 		}
 	}
 	return nil
+}
+
+// Without returns a mapping as if it did not have some keys, at the same place.
+func (n *Node) Without(keys ...string) *Node {
+	if n == nil {
+		return nil
+	}
+	out := *n
+	out.entries = slices.DeleteFunc(slices.Clone(n.entries), func(e entry) bool { return slices.Contains(keys, e.key) })
+	return &out
 }
 
 // Dir returns the folder that file names in the file are relative to.

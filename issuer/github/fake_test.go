@@ -26,8 +26,9 @@ type fake struct {
 
 	mu        sync.Mutex // owns what follows
 	key       *rsa.PublicKey
-	skew      time.Duration // GitHub's clock against ours
-	stateless bool          // the token format of 2026
+	second    *rsa.PublicKey // of an app that has two keys
+	skew      time.Duration  // GitHub's clock against ours
+	stateless bool           // the token format of 2026
 	owners    map[string]*fakeOwner
 	tokens    map[string]*fakeToken
 	requests  []string
@@ -104,7 +105,11 @@ func (f *fake) now() time.Time { return time.Now().Add(f.skew) }
 func (f *fake) isApp(w http.ResponseWriter, r *http.Request) bool {
 	raw, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	claims := jwt.RegisteredClaims{}
-	_, err := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithoutClaimsValidation()).ParseWithClaims(raw, &claims, func(*jwt.Token) (any, error) { return f.key, nil })
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"RS256"}), jwt.WithoutClaimsValidation())
+	_, err := parser.ParseWithClaims(raw, &claims, func(*jwt.Token) (any, error) { return f.key, nil })
+	if err != nil && f.second != nil {
+		_, err = parser.ParseWithClaims(raw, &claims, func(*jwt.Token) (any, error) { return f.second, nil })
+	}
 	now := f.now()
 	switch {
 	case !ok || err != nil:
@@ -127,7 +132,10 @@ func (f *fake) app(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.isApp(w, r) {
-		jsonAnswer(w, 200, map[string]any{"id": 123456, "slug": "daypass", "name": "daypass"})
+		jsonAnswer(w, 200, map[string]any{
+			"id": 123456, "slug": "daypass", "name": "daypass", "owner": map[string]any{"login": "octo-org", "type": "Organization"},
+			"html_url": "https://github.com/apps/daypass",
+		})
 	}
 }
 

@@ -37,11 +37,15 @@ type Harness struct {
 	UnknownHandle string
 	// NotRevocable declares that the source can't end a credential early.
 	NotRevocable bool
+	// Brief returns, for an issuer.Renewer, a fresh specification whose credential ends within seconds
+	// unless it is renewed; nil for a source that renews nothing.
+	Brief func(notAfter time.Time) issuer.Spec
 	// Stands declares that nothing is made at Issue: what is given out stands at the source already.
 	Stands bool
 }
 
-// Test holds an issuer to the contract of issuer.Issuer and, where it is one, issuer.Reserver.
+// Test holds an issuer to the contract of issuer.Issuer and, where it is one, of issuer.Reserver,
+// issuer.Renewer and issuer.Lister.
 func Test(t *testing.T, h Harness) {
 	t.Run("issues", h.testIssue)
 	t.Run("refuses what has ended", h.testEnded)
@@ -58,6 +62,7 @@ func Test(t *testing.T, h Harness) {
 		t.Run("source is not there", h.testRefusedConnection)
 		t.Run("faults", h.testFaults)
 	}
+	h.testLifecycle(t)
 }
 
 func (h Harness) testIssue(t *testing.T) {

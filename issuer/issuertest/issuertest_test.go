@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,29 +21,48 @@ import (
 	"github.com/daypass-io/daypass/issuer/issuertest"
 )
 
-// source mints tokens at POST /mint, ends them at POST /end?token=, and knows which live.
+// source mints tokens at POST /mint, ends them at POST /end?handle=, lets them live until another instant
+// at POST /renew?handle=&end=, and lists those that live at POST /list.
 type source struct {
-	mu   sync.Mutex // owns live
-	live map[string]bool
+	mu   sync.Mutex           // owns live
+	live map[string]time.Time // their ends
 }
+
+// longAway is when a token ends that was not asked to end earlier.
+const longAway = 24 * time.Hour
 
 func (s *source) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	handle := r.URL.Query().Get("handle")
+	end, err := time.Parse(time.RFC3339Nano, r.URL.Query().Get("end"))
+	if err != nil {
+		end = time.Now().Add(longAway)
+	}
 	switch r.URL.Path {
 	case "/mint":
 		token := rand.Text()
-		s.live[token] = true
+		s.live[token] = end
 		_, _ = io.WriteString(w, token)
 	case "/end":
-		delete(s.live, r.URL.Query().Get("handle"))
+		delete(s.live, handle)
+	case "/renew":
+		if _, ok := s.live[handle]; !ok {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		s.live[handle] = end
+	case "/list":
+		for token := range s.live {
+			_, _ = io.WriteString(w, token[:8]+"\n")
+		}
 	}
 }
 
 func (s *source) works(_ context.Context, c cred.Credential) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.live[c.Fields["token"].RevealString()] {
+	if !time.Now().Before(s.live[c.Fields["token"].RevealString()]) {
 		return errors.New("refused")
 	}
 	return nil
@@ -59,6 +79,7 @@ type client struct {
 	url, flaw string
 	http      *http.Client
 	kept      *cred.Credential
+	listed    []string // by the flaw "lists the ended"
 }
 
 func (c *client) post(ctx context.Context, path string) (string, error) {
@@ -71,9 +92,14 @@ func (c *client) post(ctx context.Context, path string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode == http.StatusNotFound {
+		return "", errUnknown
+	}
 	b, err := io.ReadAll(resp.Body)
 	return string(b), err
 }
+
+var errUnknown = errors.New("the source does not know it")
 
 func (c *client) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, cred.Lease, error) {
 	if !time.Now().Before(spec.NotAfter) && c.flaw != "issues what has ended" {
@@ -82,7 +108,11 @@ func (c *client) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, 
 	if c.flaw == "no deadline" {
 		ctx = context.WithoutCancel(ctx)
 	}
-	token, err := c.post(ctx, "/mint")
+	end := spec.NotAfter
+	if spec.Target.Name == brief {
+		end = time.Now().Add(time.Second)
+	}
+	token, err := c.post(ctx, "/mint?end="+query(end))
 	if err != nil {
 		return cred.Credential{}, cred.Lease{}, c.failure(err)
 	}
@@ -90,7 +120,7 @@ func (c *client) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, 
 		_, _ = c.post(ctx, "/mint")
 	}
 	made := cred.Credential{Type: cred.Bearer, Fields: map[string]cred.Secret{"token": cred.SecretString(token)}}
-	lease := cred.Lease{Handle: c.handle(token), Revocable: c.flaw != "says not revocable", NotAfter: spec.NotAfter}
+	lease := cred.Lease{Handle: c.handle(token), Revocable: c.flaw != "says not revocable", Renewable: spec.Target.Name == brief, NotAfter: end}
 	switch c.flaw {
 	case "the same for all":
 		if c.kept != nil {
@@ -132,45 +162,121 @@ func (c *client) Revoke(ctx context.Context, l cred.Lease) error {
 	if c.flaw == "revokes nothing" {
 		return nil
 	}
-	if _, err := c.post(ctx, "/end?handle="+strings.ReplaceAll(l.Handle, ".", "")); err != nil && c.flaw != "swallows" {
+	if _, err := c.post(ctx, "/end?handle="+plain(l.Handle)); err != nil && c.flaw != "swallows" {
 		return c.failure(err)
 	}
 	return nil
+}
+
+// brief is the target whose credentials end within a second.
+const brief = "brief"
+
+func query(at time.Time) string { return url.QueryEscape(at.UTC().Format(time.RFC3339Nano)) }
+
+func plain(handle string) string { return strings.ReplaceAll(handle, ".", "") }
+
+func (c *client) Renew(ctx context.Context, l cred.Lease, until time.Time) (time.Time, error) {
+	switch {
+	case l.Handle == "" && c.flaw != "renews nothing in particular", !time.Now().Before(until) && c.flaw != "renews into the past":
+		return time.Time{}, &cred.Error{Kind: cred.Invalid, Op: "x", Public: "it can't be renewed"}
+	case c.flaw == "renews nothing":
+		return until, nil
+	case until.Before(l.NotAfter) && c.flaw != "shortens":
+		return l.NotAfter, nil
+	case c.flaw == "renews for too long":
+		until = until.Add(time.Minute)
+	}
+	if c.flaw == "no deadline" {
+		ctx = context.WithoutCancel(ctx)
+	}
+	_, err := c.post(ctx, "/renew?handle="+plain(l.Handle)+"&end="+query(until))
+	if c.flaw == "renews what is gone" && errors.Is(err, errUnknown) || c.flaw == "swallows a renewal" {
+		err = nil
+	}
+	switch {
+	case errors.Is(err, errUnknown):
+		return time.Time{}, &cred.Error{Kind: cred.NotFound, Op: "x", Public: "it is gone", Err: err}
+	case err != nil:
+		return time.Time{}, c.failure(err)
+	}
+	return until, nil
+}
+
+func (c *client) Live(ctx context.Context) ([]string, error) {
+	text, err := c.post(ctx, "/list")
+	if c.flaw == "lists nothing" || c.flaw == "lists nothing on failure" && err != nil {
+		text, err = "", nil
+	}
+	switch {
+	case c.flaw == "a part with an error" && err != nil:
+		return []string{"a"}, c.failure(err)
+	case err != nil:
+		return nil, c.failure(err)
+	}
+	if c.flaw == "lists the ended" {
+		c.listed = append(c.listed, strings.Fields(text)...)
+		return c.listed, nil
+	}
+	return strings.Fields(text), nil
+}
+
+func (c *client) NameOf(l cred.Lease) string {
+	if c.flaw == "knows no names" {
+		return ""
+	}
+	name, _, _ := strings.Cut(l.Handle, ".")
+	return name[:min(len(name), 8)]
 }
 
 const flawVariable = "DAYPASS_ISSUERTEST_FLAW"
 
 // The suite passes an issuer without flaws. As a child of the next test, it judges one with a flaw.
 func TestSuitePassesAGoodIssuer(t *testing.T) {
-	s := &source{live: map[string]bool{}}
+	s := &source{live: map[string]time.Time{}}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
+	spec := func(target string) func(time.Time) issuer.Spec {
+		return func(notAfter time.Time) issuer.Spec {
+			return issuer.Spec{ID: cred.NewLeaseID(time.Now()), NotAfter: notAfter, Target: cred.Target{Name: target}}
+		}
+	}
 	issuertest.Test(t, issuertest.Harness{
 		New: func(t *testing.T, url string) issuer.Issuer {
 			return &client{url: url, flaw: os.Getenv(flawVariable), http: &http.Client{Timeout: 6 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
 		},
 		Source: srv.URL, Works: s.works, Alive: s.alive, UnknownHandle: "nobody",
-		Spec: func(notAfter time.Time) issuer.Spec {
-			return issuer.Spec{ID: cred.NewLeaseID(time.Now()), NotAfter: notAfter, Target: cred.Target{Name: "x"}}
-		},
+		Spec: spec("x"), Brief: spec(brief),
 	})
 }
 
-func TestSuiteFindsFlaws(t *testing.T) {
-	for _, flaw := range []string{
+// The flaws, by the part of the suite that has to find them.
+var flaws = map[string][]string{
+	"issues|refuses|revokes|keeps|source|faults": {
 		"issues what has ended", "no deadline", "issues twice", "says not revocable", "later than asked", "does not work",
 		"secret in the handle", "says none made", "public cause", "not our error", "revokes nothing", "swallows", "the same for all",
-	} {
-		t.Run(flaw, func(t *testing.T) {
-			t.Parallel()
-			cmd := exec.Command(os.Args[0], "-test.run=^TestSuitePassesAGoodIssuer$")
-			cmd.Env = append(os.Environ(), flawVariable+"="+flaw)
-			out, err := cmd.CombinedOutput()
-			if _, failed := errors.AsType[*exec.ExitError](err); !failed || !strings.Contains(string(out), "--- FAIL") {
-				t.Errorf("the suite passed an issuer that has a flaw: %v\n%s", err, out)
-			}
-			t.Log(firstComplaint(string(out)))
-		})
+	},
+	"renew": {
+		"renews nothing", "renews nothing in particular", "renews into the past", "shortens", "renews for too long",
+		"renews what is gone", "swallows a renewal",
+	},
+	"list": {"lists nothing", "lists nothing on failure", "a part with an error", "lists the ended", "knows no names"},
+	"life": {"no deadline"},
+}
+
+func TestSuiteFindsFlaws(t *testing.T) {
+	for part, all := range flaws {
+		for _, flaw := range all {
+			t.Run(flaw, func(t *testing.T) {
+				t.Parallel()
+				cmd := exec.Command(os.Args[0], "-test.run=^TestSuitePassesAGoodIssuer$/^("+part+")")
+				cmd.Env = append(os.Environ(), flawVariable+"="+flaw)
+				out, err := cmd.CombinedOutput()
+				if _, failed := errors.AsType[*exec.ExitError](err); !failed || !strings.Contains(string(out), "--- FAIL") {
+					t.Errorf("the suite passed an issuer that has a flaw: %v\n%s", err, out)
+				}
+				t.Log(firstComplaint(string(out)))
+			})
+		}
 	}
 }
 

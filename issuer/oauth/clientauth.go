@@ -16,6 +16,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -26,7 +27,7 @@ const (
 )
 
 // authenticate puts what proves who the client is into a request.
-func (c *Client) authenticate(ctx context.Context, r *request, about issuer.Spec) error {
+func (c *Client) authenticate(ctx context.Context, r *tokenapi.Request, about issuer.Spec) error {
 	switch c.Method {
 	case ClientSecretBasic, ClientSecretPost:
 		return c.withSecret(ctx, r)
@@ -34,29 +35,29 @@ func (c *Client) authenticate(ctx context.Context, r *request, about issuer.Spec
 		return c.withAssertion(ctx, r, about)
 	default:
 		if c.ID != "" {
-			r.set("client_id", c.ID)
+			r.Set("client_id", c.ID)
 		}
 		return nil
 	}
 }
 
-func (c *Client) withSecret(ctx context.Context, r *request) error {
+func (c *Client) withSecret(ctx context.Context, r *tokenapi.Request) error {
 	secret, err := c.Secret(ctx)
 	if err != nil {
 		return notIssued("oauth.client", publicSecret, err)
 	}
 	if c.Method == ClientSecretPost {
-		r.set("client_id", c.ID)
-		r.setSecret("client_secret", secret)
+		r.Set("client_id", c.ID)
+		r.SetSecret("client_secret", secret)
 		return nil
 	}
 	// Both are form-encoded before they go into the header: RFC 6749, section 2.3.1.
-	r.user, r.password = url.QueryEscape(c.ID), cred.SecretString(url.QueryEscape(secret.RevealString()))
-	r.secrets = append(r.secrets, secret)
+	r.SetBasic(url.QueryEscape(c.ID), cred.SecretString(url.QueryEscape(secret.RevealString())))
+	r.Hide(secret)
 	return nil
 }
 
-func (c *Client) withAssertion(ctx context.Context, r *request, about issuer.Spec) error {
+func (c *Client) withAssertion(ctx context.Context, r *tokenapi.Request, about issuer.Spec) error {
 	sign := c.Assertion
 	if sign == nil {
 		sign = c.signAssertion
@@ -65,9 +66,9 @@ func (c *Client) withAssertion(ctx context.Context, r *request, about issuer.Spe
 	if err != nil {
 		return notIssued("oauth.client", publicSecret, err)
 	}
-	r.set("client_id", c.ID)
-	r.set("client_assertion_type", assertionType)
-	r.setSecret("client_assertion", assertion)
+	r.Set("client_id", c.ID)
+	r.Set("client_assertion_type", assertionType)
+	r.SetSecret("client_assertion", assertion)
 	return nil
 }
 

@@ -4,13 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"slices"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 )
+
+const opConfig = "oauth.config"
 
 // defaultTimeout bounds one request.
 const defaultTimeout = 10 * time.Second
@@ -46,11 +47,11 @@ func (cfg *Config) setDefaults() {
 }
 
 func (cfg *Config) check() error {
-	if err := checkURL("token_url", cfg.TokenURL, cfg.AllowPlain); err != nil {
+	if err := tokenapi.CheckURL(opConfig, "token_url", cfg.TokenURL, cfg.AllowPlain); err != nil {
 		return err
 	}
 	if cfg.RevocationURL != "" {
-		if err := checkURL("revocation_url", cfg.RevocationURL, cfg.AllowPlain); err != nil {
+		if err := tokenapi.CheckURL(opConfig, "revocation_url", cfg.RevocationURL, cfg.AllowPlain); err != nil {
 			return err
 		}
 		if cfg.Seal == nil {
@@ -119,23 +120,6 @@ func (c *Client) check() error {
 	return nil
 }
 
-// checkURL refuses all but https, and http to loopback where that is allowed.
-func checkURL(name, text string, allowPlain bool) error {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Opaque != "" {
-		return invalidConfig(name+" must be a URL such as https://login.example.com/oauth/token, without a user and without a fragment", "bad URL")
-	}
-	if u.Scheme == "https" || u.Scheme == "http" && allowPlain && loopback(u.Hostname()) {
-		return nil
-	}
-	return invalidConfig(name+" must begin with https://, since what is sent there is secret; http is for loopback addresses and only with allow_plain", "not https")
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
-}
-
 func invalidConfig(public, private string) error {
-	return &cred.Error{Kind: cred.Invalid, Op: "oauth.config", Public: public, Err: errors.New("oauth: " + private)}
+	return &cred.Error{Kind: cred.Invalid, Op: opConfig, Public: public, Err: errors.New("oauth: " + private)}
 }

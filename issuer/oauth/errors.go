@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -26,46 +26,25 @@ const (
 	publicClosed  = "the broker is shutting down; try again in a moment"
 )
 
-// callError is how one request failed: with a status, or without an answer. Its text holds nothing
-// that was sent.
-type callError struct {
-	op         string
-	status     int           // zero: no answer
-	code       string        // the answer's error, RFC 6749, section 5.2
-	unsent     bool          // there was never a connection
-	retryAfter time.Duration // zero: the server does not say
-	err        error
-}
-
-// Error returns the private text.
-func (e *callError) Error() string {
-	return fmt.Sprintf("oauth: %s: status %d %s: %v", e.op, e.status, e.code, e.err)
-}
-
-// Unwrap returns the cause.
-func (e *callError) Unwrap() error { return e.err }
-
 // minting turns the failure of a token request into our error. A server that names an error has made
 // nothing; with 5xx, no answer, or one that can't be read, it may have gone further.
 func minting(grant Grant, err error) error {
-	e, ok := errors.AsType[*callError](err)
+	e, ok := errors.AsType[*tokenapi.Error](err)
 	switch {
 	case !ok:
 		return notIssued("oauth.issue", publicGone, err)
-	case e.unsent:
+	case e.Unsent:
 		return notIssued("oauth.issue", publicGone, e)
-	case e.status == 0:
-		return lost(publicLost, e)
-	case e.status == http.StatusTooManyRequests, e.code == "slow_down", e.code == "temporarily_unavailable" && e.status < 500:
+	case e.Busy():
 		return retryLater(publicBusy, e)
-	case e.status >= 500, e.status < 300 && e.code == "", e.status >= 300 && e.status < 400:
-		return lost(publicOf5xx(e.status), e)
+	case e.Open():
+		return lost(publicOfOpen(e.Status), e)
 	}
 	return refusedBy(grant, e)
 }
 
-func publicOf5xx(status int) string {
-	if status >= 500 {
+func publicOfOpen(status int) string {
+	if status == 0 || status >= 500 {
 		return publicLost
 	}
 	return publicOdd
@@ -73,8 +52,8 @@ func publicOf5xx(status int) string {
 
 // refusedBy reads the codes of RFC 6749, section 5.2, and RFC 8693, section 2.2.2. The last names
 // invalid_request for a bad subject token, where others say invalid_grant.
-func refusedBy(grant Grant, e *callError) error {
-	switch e.code {
+func refusedBy(grant Grant, e *tokenapi.Error) error {
+	switch e.Code {
 	case "invalid_client", "unauthorized_client":
 		return notIssued("oauth.issue", publicClient, e)
 	case "invalid_grant":
@@ -83,7 +62,7 @@ func refusedBy(grant Grant, e *callError) error {
 		}
 		return notIssued("oauth.issue", publicSubject, e)
 	case "":
-		if e.status == http.StatusUnauthorized {
+		if e.Status == http.StatusUnauthorized {
 			if grant == TokenExchange || grant == JWTBearer {
 				return notIssued("oauth.issue", publicSubject, e)
 			}
@@ -98,9 +77,9 @@ func withReason(reason string, e *cred.Error) *cred.Error {
 	return e
 }
 
-func retryLater(public string, e *callError) *cred.Error {
+func retryLater(public string, e *tokenapi.Error) *cred.Error {
 	out := notIssued("oauth.issue", public, e)
-	out.RetryAfter = e.retryAfter
+	out.RetryAfter = e.RetryAfter
 	return out
 }
 
@@ -114,9 +93,7 @@ func lost(public string, err error) *cred.Error {
 	return &cred.Error{Kind: cred.Unavailable, Op: "oauth.issue", Public: public, Err: err}
 }
 
-func refuse(reason, public string) error {
-	return &cred.Error{Kind: cred.Invalid, Op: "oauth.issue", Reason: reason, Public: public}
-}
+func refuse(reason, public string) error { return tokenapi.Refuse("oauth.issue", reason, public) }
 
 // errLeft is why a caller gets nothing that did not wait.
 func errLeft(ctx context.Context) error { return lost(publicLost, context.Cause(ctx)) }

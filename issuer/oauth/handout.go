@@ -7,33 +7,34 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 )
 
 // handOut makes a credential of a token, or takes the token back where it is not what was asked for.
-func (i *Issuer) handOut(p plan, t token) outcome {
+func (i *Issuer) handOut(p plan, t tokenapi.Token) outcome {
 	notes, err := i.judge(p, &t)
 	if err != nil {
 		return outcome{err: i.undo(t, err)}
 	}
-	lease := cred.Lease{NotAfter: t.notAfter, Revocable: i.cfg.RevocationURL != ""}
+	lease := cred.Lease{NotAfter: t.NotAfter, Revocable: i.cfg.RevocationURL != ""}
 	if lease.Revocable {
 		if lease.Handle, err = i.sealHandle(t); err != nil {
 			return outcome{err: i.undo(t, lost(publicSecret, err))}
 		}
 	}
 	lease.Note = strings.Join(append(notes, endNote(lease, p.spec.NotAfter)...), "; ")
-	c := p.shape(t.access)
-	c.NotAfter = t.notAfter
+	c := p.shape(t.Access)
+	c.NotAfter = t.NotAfter
 	return outcome{credential: c, lease: lease}
 }
 
 // judge holds a token against what was asked. It returns what the lease has to tell of it.
-func (i *Issuer) judge(p plan, t *token) (notes []string, err error) {
-	more, less := compareScopes(p.scopes, t.scope)
+func (i *Issuer) judge(p plan, t *tokenapi.Token) (notes []string, err error) {
+	more, less := compareScopes(p.scopes, t.Scope)
 	switch {
-	case !t.spendable(i.cfg.Grant):
+	case !spendable(*t, i.cfg.Grant):
 		return nil, refuse("TOKEN_TYPE", "the token server made a token of a type that daypass can't spend, so it was not given out")
-	case i.cfg.Grant == TokenExchange && !i.issuedAsAsked(t.issued):
+	case i.cfg.Grant == TokenExchange && !i.issuedAsAsked(t.Issued):
 		return nil, refuse("TOKEN_TYPE", "the token server exchanged the broker's ID token for another kind of token than was asked, so it was not given out")
 	case len(more) > 0 && !i.cfg.NoScopes:
 		return nil, refuse("SCOPE_TOO_WIDE", fmt.Sprintf(
@@ -41,12 +42,12 @@ func (i *Issuer) judge(p plan, t *token) (notes []string, err error) {
 	case len(less) > 0 && !i.cfg.NoScopes:
 		notes = append(notes, "the token server gave less than was asked; missing: "+strings.Join(less, " "))
 	}
-	if !t.notAfter.IsZero() {
+	if !t.NotAfter.IsZero() {
 		return notes, nil
 	}
 	switch {
 	case i.cfg.Life > 0:
-		t.notAfter = time.Now().Add(i.cfg.Life)
+		t.NotAfter = time.Now().Add(i.cfg.Life)
 		notes = append(notes, "the token server does not say when its tokens end; the end is the one that daypass is configured with")
 	case i.cfg.RevocationURL == "":
 		return nil, refuse("TOKEN_WITHOUT_END", "the token server does not say when its token ends and can't revoke it, so it was not given out; the broker's operator has to configure the tokens' life")
@@ -54,6 +55,12 @@ func (i *Issuer) judge(p plan, t *token) (notes []string, err error) {
 		notes = append(notes, "the token server does not say when this token ends")
 	}
 	return notes, nil
+}
+
+// spendable reports whether a token can be spent as it is: as a bearer token, or, where it was
+// exchanged, as something that is no access token (RFC 8693, section 2.2.1: N_A).
+func spendable(t tokenapi.Token, grant Grant) bool {
+	return strings.EqualFold(t.Kind, "bearer") || grant == TokenExchange && strings.EqualFold(t.Kind, "N_A")
 }
 
 // issuedAsAsked holds issued_token_type, which an answer must have (RFC 8693, section 2.2.1), against
@@ -78,7 +85,7 @@ func endNote(l cred.Lease, asked time.Time) []string {
 
 // undo takes back a token that is not given out. Where that can't be done, it exists, and the error
 // says so by its kind.
-func (i *Issuer) undo(t token, why error) error {
+func (i *Issuer) undo(t tokenapi.Token, why error) error {
 	err := errors.New("oauth: the server has no revocation endpoint")
 	if i.cfg.RevocationURL != "" {
 		err = i.revokeToken(i.life, t)

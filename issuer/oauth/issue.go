@@ -4,24 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
-// The parameters of a target.
+// The parameters of a target, besides those that all token endpoints have.
 const (
-	paramScope        = "scope"         // the scopes that a grant may name, separated by spaces; empty: those of the rule
-	paramDefaultScope = "default_scope" // those of a grant that names none
-	paramAudience     = "audience"      // RFC 8693, section 2.1, and vendors' client_credentials; several, separated by spaces
-	paramResource     = "resource"      // RFC 8707; the same
-	paramUsername     = "username"      // of a credential of type user_password, whose password is the token
+	paramAudience = "audience" // RFC 8693, section 2.1, and vendors' client_credentials; several, separated by spaces
+	paramResource = "resource" // RFC 8707; the same
 )
 
-var params = []string{paramScope, paramDefaultScope, paramAudience, paramResource, paramUsername}
+var params = []string{tokenapi.ParamScope, tokenapi.ParamDefaultScope, paramAudience, paramResource, tokenapi.ParamUsername}
 
 // plan is what a lease asks for, worked out before anything is asked.
 type plan struct {
@@ -61,49 +58,15 @@ func (i *Issuer) plan(spec issuer.Spec) (plan, error) {
 	if !time.Now().Before(spec.NotAfter) {
 		return plan{}, refuse("ENDED", "nothing is left of what was granted; ask for a new grant")
 	}
-	for name := range from.Params {
-		if !slices.Contains(params, name) {
-			return plan{}, refuse("PARAM_UNKNOWN", fmt.Sprintf("the target has the parameter %q, which its issuer does not know", name))
-		}
+	if err := tokenapi.CheckParams("oauth.issue", from.Params, params); err != nil {
+		return plan{}, err
 	}
 	scopes, err := i.cfg.scopesOf(spec.Scopes, from.Params)
 	if err != nil {
 		return plan{}, err
 	}
-	shape, err := shapeOf(from)
+	shape, err := tokenapi.Shape("oauth.issue", from)
 	return plan{spec, scopes, shape}, err
-}
-
-// shapeOf says what is made of an access token: a bearer token, or the password of a fixed user.
-func shapeOf(from cred.CredentialSource) (func(cred.Secret) cred.Credential, error) {
-	name, fixed := "token", map[string]cred.Secret{}
-	switch from.Type {
-	case "", cred.Bearer:
-	case cred.UserPassword:
-		if from.Params[paramUsername] == "" {
-			return nil, refuse("FIELD_MISSING", `a target of type user_password needs the parameter "username" here: a token has none`)
-		}
-		name, fixed["username"] = "password", cred.SecretString(from.Params[paramUsername])
-	default:
-		return nil, refuse("FIELD_MISSING", fmt.Sprintf("a token can't make a credential of type %s; the target's type must be bearer or user_password", from.Type))
-	}
-	for ours, theirs := range from.Fields {
-		if theirs != "access_token" {
-			return nil, refuse("FIELD_MISSING", fmt.Sprintf("a token answer has no field %q for the target; it has access_token", theirs))
-		}
-		name = ours
-	}
-	kind := from.Type
-	if kind == "" {
-		kind = cred.Bearer
-	}
-	return func(access cred.Secret) cred.Credential {
-		c := cred.Credential{Type: kind, Fields: map[string]cred.Secret{name: access}}
-		for n, v := range fixed {
-			c.Fields[n] = v
-		}
-		return c
-	}, nil
 }
 
 // outcome is what Issue returns.
@@ -142,42 +105,41 @@ func (i *Issuer) fly(p plan, outcomes chan<- outcome, left <-chan struct{}) {
 }
 
 // ask asks for a token. The edit, where there is one, completes the request.
-func (i *Issuer) ask(ctx context.Context, p plan, edit func(*request)) (token, error) {
+func (i *Issuer) ask(ctx context.Context, p plan, edit func(*tokenapi.Request)) (tokenapi.Token, error) {
 	r, err := i.tokenRequest(ctx, p)
 	if err != nil {
-		return token{}, err
+		return tokenapi.Token{}, err
 	}
 	if edit != nil {
 		edit(r)
 	}
-	asked := time.Now()
-	a, err := i.send(ctx, i.cfg.TokenURL, r)
+	a, err := i.http.Post(ctx, i.cfg.TokenURL, r)
 	if err != nil {
-		return token{}, minting(i.cfg.Grant, err)
+		return tokenapi.Token{}, minting(i.cfg.Grant, err)
 	}
-	t, err := readToken(r, a, asked)
+	t, err := tokenapi.ReadToken(r, a)
 	if err != nil {
-		return token{}, minting(i.cfg.Grant, err)
+		return tokenapi.Token{}, minting(i.cfg.Grant, err)
 	}
 	return t, nil
 }
 
-func (i *Issuer) tokenRequest(ctx context.Context, p plan) (*request, error) {
+func (i *Issuer) tokenRequest(ctx context.Context, p plan) (*tokenapi.Request, error) {
 	r := i.cfg.request("token")
 	for name, value := range i.cfg.Extra {
-		r.set(name, value)
+		r.Set(name, value)
 	}
-	r.set("grant_type", string(i.cfg.Grant))
+	r.Set("grant_type", string(i.cfg.Grant))
 	if len(p.scopes) > 0 {
-		r.set("scope", strings.Join(p.scopes, " "))
+		r.Set("scope", strings.Join(p.scopes, " "))
 	}
 	for _, name := range []string{paramAudience, paramResource} {
 		values := strings.Fields(p.spec.Target.Credential.Params[name])
-		if len(values) > 1 && r.asJSON {
+		if len(values) > 1 && r.JSON {
 			return nil, refuse("PARAM_INVALID", fmt.Sprintf("this issuer can send one %s and no more", name))
 		}
 		if len(values) > 0 {
-			r.params[name] = values
+			r.Params[name] = values
 		}
 	}
 	if err := i.showSubject(ctx, r, p.spec); err != nil {
@@ -187,7 +149,7 @@ func (i *Issuer) tokenRequest(ctx context.Context, p plan) (*request, error) {
 }
 
 // showSubject puts the broker's own ID token where the grant wants it.
-func (i *Issuer) showSubject(ctx context.Context, r *request, about issuer.Spec) error {
+func (i *Issuer) showSubject(ctx context.Context, r *tokenapi.Request, about issuer.Spec) error {
 	if i.cfg.Grant != TokenExchange && i.cfg.Grant != JWTBearer {
 		return nil
 	}
@@ -196,13 +158,13 @@ func (i *Issuer) showSubject(ctx context.Context, r *request, about issuer.Spec)
 		return notIssued("oauth.subject", publicSecret, err)
 	}
 	if i.cfg.Grant == JWTBearer {
-		r.setSecret("assertion", subject)
+		r.SetSecret("assertion", subject)
 		return nil
 	}
-	r.setSecret("subject_token", subject)
-	r.set("subject_token_type", i.cfg.SubjectType)
+	r.SetSecret("subject_token", subject)
+	r.Set("subject_token_type", i.cfg.SubjectType)
 	if i.cfg.RequestedType != "" {
-		r.set("requested_token_type", i.cfg.RequestedType)
+		r.Set("requested_token_type", i.cfg.RequestedType)
 	}
 	return nil
 }

@@ -13,11 +13,11 @@ package oauth
 import (
 	"context"
 	"crypto"
-	"net/http"
 	"sync"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -102,7 +102,7 @@ type Config struct {
 // Issuer mints at one server. It is an issuer.Issuer, safe for concurrent use.
 type Issuer struct {
 	cfg   Config
-	http  *http.Client
+	http  *tokenapi.Client
 	owner *owner // of the refresh token; nil for other grants
 
 	life   context.Context // of requests; ends with Close
@@ -120,7 +120,7 @@ func New(cfg Config) (*Issuer, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	h, err := newHTTP(cfg)
+	h, err := tokenapi.New(opConfig, cfg.CAFile, cfg.Timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (i *Issuer) Close() error {
 	i.flying.Wait()
 	overdue.Stop()
 	i.cancel()
-	i.http.CloseIdleConnections()
+	i.http.HTTP.CloseIdleConnections()
 	return nil
 }
 

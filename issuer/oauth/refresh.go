@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -55,7 +56,7 @@ func (o *owner) current(ctx context.Context) (cred.Secret, error) {
 	default:
 		o.unsaved = cred.Secret{}
 	}
-	if err == nil && !printable(kept.RevealString()) {
+	if err == nil && !tokenapi.Printable(kept.RevealString()) {
 		err = errors.New("oauth: what is kept is no refresh token")
 	}
 	if err != nil {
@@ -100,12 +101,12 @@ func (i *Issuer) refresh(p plan, left <-chan struct{}) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	t, err := i.ask(i.life, p, func(r *request) { r.setSecret("refresh_token", kept) })
+	t, err := i.ask(i.life, p, func(r *tokenapi.Request) { r.SetSecret("refresh_token", kept) })
 	if err != nil {
 		return outcome{err: i.owner.failed(err)}
 	}
 	i.owner.doubt = time.Time{}
-	if err := i.keepSuccessor(kept, t.refresh); err != nil {
+	if err := i.keepSuccessor(kept, t.Refresh); err != nil {
 		return outcome{err: i.undo(t, err)}
 	}
 	return i.handOut(p, t)

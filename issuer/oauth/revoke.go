@@ -9,6 +9,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -34,50 +35,50 @@ func (i *Issuer) Revoke(ctx context.Context, l cred.Lease) error {
 	if err != nil {
 		return err
 	}
-	return i.revokeToken(ctx, token{access: cred.SecretString(h.Access), refresh: cred.SecretString(h.Refresh)})
+	return i.revokeToken(ctx, tokenapi.Token{Access: cred.SecretString(h.Access), Refresh: cred.SecretString(h.Refresh)})
 }
 
 // revokeToken ends a token, and first the refresh token that came with it. That of the refresh grant
 // is not among these: it is the broker's own.
-func (i *Issuer) revokeToken(ctx context.Context, t token) error {
-	if !t.refresh.IsZero() && i.cfg.Grant != RefreshToken {
-		if err := i.revoke(ctx, t.refresh, "refresh_token"); err != nil {
+func (i *Issuer) revokeToken(ctx context.Context, t tokenapi.Token) error {
+	if !t.Refresh.IsZero() && i.cfg.Grant != RefreshToken {
+		if err := i.revoke(ctx, t.Refresh, "refresh_token"); err != nil {
 			return err
 		}
 	}
-	return i.revoke(ctx, t.access, "access_token")
+	return i.revoke(ctx, t.Access, "access_token")
 }
 
 // revoke sends one revocation: RFC 7009, section 2.1. It is a form, whatever the token endpoint takes.
 func (i *Issuer) revoke(ctx context.Context, value cred.Secret, kind string) error {
 	r := i.cfg.request("revoke")
-	r.asJSON = false
-	r.setSecret("token", value)
-	r.set("token_type_hint", kind)
+	r.JSON = false
+	r.SetSecret("token", value)
+	r.Set("token_type_hint", kind)
 	if err := i.cfg.Client.authenticate(ctx, r, issuer.Spec{}); err != nil {
 		return err
 	}
-	a, err := i.send(ctx, i.cfg.RevocationURL, r)
+	a, err := i.http.Post(ctx, i.cfg.RevocationURL, r)
 	if err != nil {
 		return revocationFailed(err)
 	}
-	if a.status == 200 || a.status == 204 {
+	if a.Status == 200 || a.Status == 204 {
 		return nil
 	}
-	return revocationFailed(r.failure(a))
+	return revocationFailed(r.Failure(a))
 }
 
 // revocationFailed says that a token must be counted as alive: RFC 7009, section 2.2.1.
 func revocationFailed(err error) error {
-	e, ok := errors.AsType[*callError](err)
+	e, ok := errors.AsType[*tokenapi.Error](err)
 	switch {
-	case ok && e.code == "unsupported_token_type":
+	case ok && e.Code == "unsupported_token_type":
 		return notRevocable(e)
-	case ok && (e.code == "invalid_client" || e.code == "unauthorized_client"):
+	case ok && (e.Code == "invalid_client" || e.Code == "unauthorized_client"):
 		return &cred.Error{Kind: cred.Unavailable, Op: "oauth.revoke", Public: publicClient, Err: e}
 	case ok:
 		return &cred.Error{
-			Kind: cred.Unavailable, Op: "oauth.revoke", RetryAfter: e.retryAfter, Err: e,
+			Kind: cred.Unavailable, Op: "oauth.revoke", RetryAfter: e.RetryAfter, Err: e,
 			Public: "the token server did not confirm that the token has ended; it is asked again until it does",
 		}
 	}
@@ -91,10 +92,10 @@ func notRevocable(err error) error {
 	}
 }
 
-func (i *Issuer) sealHandle(t token) (string, error) {
-	h := handle{Access: t.access.RevealString()}
+func (i *Issuer) sealHandle(t tokenapi.Token) (string, error) {
+	h := handle{Access: t.Access.RevealString()}
 	if i.cfg.Grant != RefreshToken {
-		h.Refresh = t.refresh.RevealString()
+		h.Refresh = t.Refresh.RevealString()
 	}
 	plain, err := json.Marshal(h)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package static gives out secrets that stand: an API key in a file or in the environment, for a
+// Package static gives out secrets that stand: an API key in a file, in the environment or in Vault, for a
 // service that has no way to mint short-lived ones. Nothing ends such a secret early, so it never
 // reaches a caller: only targets that are spent through a proxy may use it.
 package static
@@ -22,7 +22,8 @@ const maxSecret = 64 << 10
 // Loader reads one value. It is called at each Issue, so that a changed value is picked up.
 type Loader func(ctx context.Context) (cred.Secret, error)
 
-// Parse returns the loader for a reference: "file:/path" or "env:NAME". It reads nothing yet.
+// Parse returns the loader for a reference: "file:/path" or "env:NAME". It reads nothing yet. For secrets
+// in Vault see ParseVault.
 func Parse(reference string) (Loader, error) {
 	scheme, rest, ok := strings.Cut(reference, ":")
 	switch {
@@ -32,7 +33,7 @@ func Parse(reference string) (Loader, error) {
 		return Env(rest), nil
 	}
 	// The reference itself is not quoted: it may be the secret, put there by mistake.
-	return nil, &cred.Error{Kind: cred.Invalid, Op: "static.config", Public: "a static secret is named as file:/path or env:NAME, never written into the configuration"}
+	return nil, &cred.Error{Kind: cred.Invalid, Op: "static.config", Public: "a static secret is named as file:/path, env:NAME or vault:ISSUER/PATH#FIELD, never written into the configuration"}
 }
 
 // File reads a file that nobody but its owner may use (mode 0600 or narrower). One line break at its
@@ -113,7 +114,7 @@ func refuse(reason, public string) (cred.Credential, cred.Lease, error) {
 func unreadable(err error) error {
 	return &cred.Error{
 		Kind: cred.Unavailable, Op: "static.issue", Reason: "SECRET_UNREADABLE",
-		Public: "the broker can't read this static secret; its operator has to look at the file or variable that holds it",
+		Public: "the broker can't read this static secret; its operator has to look at the file, the variable or the path in Vault that holds it",
 		Err:    errors.Join(issuer.ErrNotIssued, err),
 	}
 }

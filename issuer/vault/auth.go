@@ -96,23 +96,51 @@ func readServiceAccountToken(path string) (cred.Secret, error) {
 
 // AppRole signs in with a role ID and a secret ID (auth/approle/login).
 type AppRole struct {
-	Mount    string // empty: "approle"
-	RoleID   string
-	SecretID cred.Secret
+	Mount  string // empty: "approle"
+	RoleID string
+
+	// One of these is the secret ID: itself, or the file where it lies, mode 0600 or narrower, which is
+	// read anew for each sign-in. SecretIDRotator needs the file.
+	SecretID     cred.Secret
+	SecretIDFile string
 }
 
 func (a *AppRole) mount() string   { return orDefault(a.Mount, "approle") }
 func (a *AppRole) setting() string { return "the role at auth/" + a.mount() + "/role/" }
 
 func (a *AppRole) complete() error {
-	if a.RoleID == "" || a.SecretID.IsZero() {
-		return invalidConfig("Vault's AppRole sign-in needs a role ID and a secret ID", errors.New("vault: approle lacks role_id or secret_id"))
+	if a.RoleID == "" || a.SecretID.IsZero() == (a.SecretIDFile == "") {
+		return invalidConfig("Vault's AppRole sign-in needs a role ID, and either a secret ID or the file where it lies", errors.New("vault: approle lacks role_id, or has not one of secret_id and secret_id_file"))
 	}
 	return nil
 }
 
 func (a *AppRole) login(ctx context.Context, c *client) (*api.SecretAuth, error) {
-	return c.login(ctx, "auth/"+a.mount()+"/login", map[string]any{"role_id": a.RoleID, "secret_id": a.SecretID.RevealString()})
+	secret, err := a.secretID()
+	if err != nil {
+		return nil, notIssued("vault.login", "the broker can't read the secret ID that it signs in to Vault with; its operator has to look at the file", err)
+	}
+	return c.login(ctx, "auth/"+a.mount()+"/login", map[string]any{"role_id": a.RoleID, "secret_id": secret.RevealString()})
+}
+
+func (a *AppRole) secretID() (cred.Secret, error) {
+	if a.SecretIDFile == "" {
+		return a.SecretID, nil
+	}
+	return readTrimmed(a.SecretIDFile)
+}
+
+// readTrimmed reads a secret from a file and takes off the space around it.
+func readTrimmed(path string) (cred.Secret, error) {
+	content, err := keyfile.Read(path)
+	if err != nil {
+		return cred.Secret{}, err
+	}
+	text := strings.TrimSpace(content.RevealString())
+	if text == "" {
+		return cred.Secret{}, errors.New("vault: the file is empty")
+	}
+	return cred.SecretString(text), nil
 }
 
 // TokenFile takes the token that somebody else, such as Vault Agent, keeps in a file. The file is
@@ -145,15 +173,11 @@ func (f *TokenFile) login(ctx context.Context, c *client) (*api.SecretAuth, erro
 
 func (f *TokenFile) read() (cred.Secret, error) {
 	const public = "the broker can't read its Vault token; its operator has to look at the token file"
-	content, err := keyfile.Read(f.Path)
+	token, err := readTrimmed(f.Path)
 	if err != nil {
 		return cred.Secret{}, notIssued("vault.login", public, err)
 	}
-	token := strings.TrimSpace(content.RevealString())
-	if token == "" {
-		return cred.Secret{}, notIssued("vault.login", public, errors.New("vault: the token file is empty"))
-	}
-	return cred.SecretString(token), nil
+	return token, nil
 }
 
 func orDefault(s, fallback string) string {

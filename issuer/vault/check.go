@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/daypass-io/daypass/cred"
@@ -24,14 +23,24 @@ import (
 //	path "PATH"                        { capabilities = ["read"] }     # or update, with method write
 //
 // and of the default policy lookup-self, renew-self and capabilities-self. The two rights to look
-// leases up serve the recovery after a crash, which has to see that what was made is gone.
+// leases up serve the recovery after a crash, which has to see that what was made is gone. These are
+// asked for where they serve something:
+//
+//	path "sys/leases/renew"            { capabilities = ["update"] }         # paths with leases
+//	path "sys/leases"                  { capabilities = ["read", "sudo"] }   # the same, Vault 1.8 and later
+//	path "sys/audit-hash/DEVICE"       { capabilities = ["update"] }         # Config.AuditDevice
+//	path "MOUNT/sign/KEY/sha2-256"     { capabilities = ["update"] }         # each TransitSigner
 func (i *Issuer) Check(ctx context.Context) error {
 	s, err := i.broker.current(ctx)
 	if err != nil {
 		return err
 	}
+	at := i.server(ctx)
 	problems := i.tokenProblems(s.about)
-	missing, err := i.missingRights(ctx)
+	if at.community && i.cfg.Namespace != "" {
+		problems = append(problems, "a namespace is configured, but this Vault is not Enterprise and has none: it answers as if none were given")
+	}
+	missing, err := i.missingRights(ctx, at)
 	if err != nil {
 		return err
 	}
@@ -64,85 +73,4 @@ func (i *Issuer) tokenProblems(about tokenInfo) (problems []string) {
 		add("%s gives tokens with a maximum life, and every lease ends with them: set token_explicit_max_ttl=0", role)
 	}
 	return problems
-}
-
-// right is what the issuer's token must be able to do at a path: all of these, or one of either.
-type right struct {
-	path   string
-	all    []string
-	either []string
-}
-
-// ownRights are those that every lease needs.
-func (i *Issuer) ownRights() []right {
-	return []right{
-		{path: i.createPath(), either: []string{"update", "create"}},
-		{path: "auth/token/revoke-accessor", either: []string{"update"}},
-		{path: "sys/leases/revoke", either: []string{"update"}},
-		{path: "sys/leases/lookup", either: []string{"update"}},
-	}
-}
-
-// pathRights are those to mint from a path and, but for a key-value store, to see its leases.
-func (i *Issuer) pathRights(ctx context.Context, path string) ([]right, error) {
-	m, err := i.mount(ctx, path)
-	if err != nil {
-		return nil, err
-	}
-	switch m.engine {
-	case "kv2":
-		return []right{{path: kv2Path(m.path, path), all: []string{"read"}}}, nil
-	case "kv1":
-		return []right{{path: path, all: []string{"read"}}}, nil
-	}
-	return []right{
-		{path: path, either: []string{"read", "update", "create"}},
-		{path: "sys/leases/lookup/" + path + "/", all: []string{"list", "sudo"}},
-	}, nil
-}
-
-// missingRights asks Vault what the token may do (sys/capabilities-self).
-func (i *Issuer) missingRights(ctx context.Context) ([]string, error) {
-	needs := i.ownRights()
-	for _, path := range i.cfg.Paths {
-		more, err := i.pathRights(ctx, path)
-		if err != nil {
-			return nil, err
-		}
-		needs = append(needs, more...)
-	}
-	paths := make([]string, len(needs))
-	for n, need := range needs {
-		paths[n] = need.path
-	}
-	answer, err := i.asBroker(ctx, request{method: "POST", path: "sys/capabilities-self", body: map[string]any{"paths": paths}})
-	if err != nil {
-		return nil, harmless("vault.check", err)
-	}
-	var missing []string
-	for _, need := range needs {
-		if lack := need.lack(answerData(answer)[need.path]); lack != "" {
-			missing = append(missing, fmt.Sprintf("the broker's Vault policy lacks %s on %q", lack, need.path))
-		}
-	}
-	return missing, nil
-}
-
-// lack returns what of a right is not among the capabilities that Vault named; empty for nothing.
-func (r right) lack(named any) string {
-	list, _ := named.([]any)
-	has, _ := allStrings(list)
-	if slices.Contains(has, "root") {
-		return ""
-	}
-	var lacking []string
-	for _, c := range r.all {
-		if !slices.Contains(has, c) {
-			lacking = append(lacking, c)
-		}
-	}
-	if len(r.either) > 0 && !slices.ContainsFunc(r.either, func(c string) bool { return slices.Contains(has, c) }) {
-		lacking = append(lacking, r.either[0])
-	}
-	return strings.Join(lacking, " and ")
 }

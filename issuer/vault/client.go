@@ -24,6 +24,9 @@ import (
 // maxAnswer bounds what is read of one answer. Vault's own limit on a stored value is 1 MiB.
 const maxAnswer = 4 << 20
 
+// maxList bounds what is read of a list: a million names.
+const maxList = 128 << 20
+
 // tries is how often a request that may be repeated is sent in all.
 const tries = 4
 
@@ -41,13 +44,15 @@ type client struct {
 
 // request is one request. Of the two only params goes into a GET, only body into a POST.
 type request struct {
-	method string // GET, POST or LIST
+	method string // GET or POST
 	path   string // below /v1/
 	token  cred.Secret
 	body   map[string]any
 	params url.Values
 	remake func() map[string]any // makes the body anew for each try, where set
 	wrap   time.Duration         // how long the wrapped answer may wait to be unwrapped; zero: not wrapped
+	read   func(io.Reader) error // reads the answer of a GET in the place of Vault's library, anew for each try
+	root   bool                  // goes to the root namespace, whichever is configured
 }
 
 func newClient(cfg Config) (*client, error) {
@@ -148,8 +153,6 @@ func (c *client) send(ctx context.Context, r request, after *time.Duration) (*ap
 	switch r.method {
 	case "GET":
 		resp, err = as.ReadRawWithDataWithContext(ctx, r.path, r.params)
-	case "LIST":
-		return as.ListWithContext(ctx, r.path)
 	default:
 		body, jsonErr := json.Marshal(r.body)
 		if jsonErr != nil {
@@ -163,6 +166,9 @@ func (c *client) send(ctx context.Context, r request, after *time.Duration) (*ap
 	if err != nil {
 		return nil, err
 	}
+	if r.read != nil {
+		return nil, r.read(resp.Body)
+	}
 	return api.ParseSecret(resp.Body)
 }
 
@@ -171,6 +177,9 @@ func (r request) dress(out *api.Request) {
 	out.ClientToken = r.token.RevealString()
 	if r.wrap > 0 {
 		out.WrapTTL = r.wrap.String()
+	}
+	if r.root {
+		out.Headers.Del(api.NamespaceHeaderName)
 	}
 }
 
@@ -215,8 +224,16 @@ func (t *careful) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = resp.Body.Close()
 		return nil, &redirectError{resp.StatusCode}
 	}
-	resp.Body = &boundedBody{resp.Body, maxAnswer}
+	resp.Body = &boundedBody{resp.Body, bound(r)}
 	return resp, nil
+}
+
+// bound is how much is read of the answer to a request, in bytes.
+func bound(r *http.Request) int {
+	if r.URL.Query().Get("list") == "true" {
+		return maxList
+	}
+	return maxAnswer
 }
 
 // redirectError is an answer that points elsewhere. A standby that can't reach the active server gives

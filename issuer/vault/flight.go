@@ -30,6 +30,8 @@ type flight struct {
 	lease      cred.Lease
 	err        error
 
+	leave func() // lets go of the engine
+
 	here bool // owner, like the next: Issuer.mu. The outcome was handed over.
 	left bool // the caller does not wait any more
 }
@@ -39,13 +41,18 @@ func (i *Issuer) fly(ctx context.Context, f *flight) (cred.Credential, cred.Leas
 	ctx, cancel := context.WithTimeout(ctx, i.cfg.Timeout)
 	defer cancel()
 	f.wait = ctx
+	var err error
+	if f.leave, err = i.calm.use(ctx, f.src.req.path); err != nil {
+		return cred.Credential{}, cred.Lease{}, err
+	}
 	if err := i.takeOff(f); err != nil {
+		f.leave()
 		return cred.Credential{}, cred.Lease{}, err
 	}
 	select {
 	case <-f.landed:
 	case <-ctx.Done():
-		if i.leave(f) {
+		if i.givenUpOn(f) {
 			return cred.Credential{}, cred.Lease{}, &cred.Error{Kind: cred.Unavailable, Op: "vault.issue", Public: publicLost, Err: ctx.Err()}
 		}
 	}
@@ -66,6 +73,7 @@ func (i *Issuer) takeOff(f *flight) error {
 
 func (i *Issuer) run(f *flight) {
 	defer close(f.over)
+	defer f.leave()
 	f.credential, f.lease, f.err = i.mint(i.life, f)
 	if !i.handOver(f) && f.err == nil {
 		i.takeBack(f)
@@ -87,8 +95,8 @@ func (i *Issuer) handOver(f *flight) bool {
 	return true
 }
 
-// leave says that the caller waits no more. It reports false where the outcome came first.
-func (i *Issuer) leave(f *flight) bool {
+// givenUpOn says that the caller waits no more. It reports false where the outcome came first.
+func (i *Issuer) givenUpOn(f *flight) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	f.left = !f.here

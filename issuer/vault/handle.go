@@ -18,6 +18,7 @@ type handle struct {
 	Accessor string `json:"accessor"`        // of the lease's own token
 	Path     string `json:"path"`            // that was read, or is to be
 	Engine   string `json:"engine"`          // the engine's type, empty where it is not known
+	End      int64  `json:"end,omitempty"`   // of the lease's own token, which nothing outlives, in Unix seconds
 	Lease    string `json:"lease,omitempty"` // Vault's lease ID, once it is known
 }
 

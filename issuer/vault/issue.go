@@ -138,7 +138,9 @@ func leased(spec issuer.Spec, src source, c child, made cred.Credential, answer 
 		end = c.end
 	}
 	made.NotAfter = end
-	return made, cred.Lease{Handle: c.handle.String(), Revocable: true, NotAfter: end, Note: c.note}
+	return made, cred.Lease{
+		Handle: c.handle.String(), Revocable: true, Renewable: answer.Renewable && c.end.Sub(end) >= minGain, NotAfter: end, Note: c.note,
+	}
 }
 
 // isSTS reports whether a credential is one of AWS STS, which revoking its lease does not end

@@ -70,6 +70,7 @@ func (i *Issuer) newChild(ctx context.Context, spec issuer.Spec, src source) (ch
 	if !answer.Auth.Orphan {
 		c.hangOn(s)
 	}
+	c.handle.End = c.end.Unix()
 	return c, nil
 }
 

@@ -39,6 +39,16 @@ func (i *Issuer) Revoke(ctx context.Context, l cred.Lease) error {
 	if err := i.awaitLanding(ctx, h.Accessor); err != nil {
 		return err
 	}
+	leave, err := i.calm.use(ctx, h.Path)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	release, err := i.alone(ctx, h.Accessor)
+	if err != nil {
+		return revokeFailed(err)
+	}
+	defer release()
 	unspent := i.forget(h)
 	if h.Lease != "" {
 		return i.revokeBoth(ctx, h)
@@ -129,22 +139,6 @@ func (i *Issuer) awaitEnded(ctx context.Context, path string) error {
 		case <-time.After(wait):
 		}
 	}
-}
-
-// listLeases returns the IDs of a path's leases, none where Vault knows none.
-func (i *Issuer) listLeases(ctx context.Context, path string) ([]string, error) {
-	answer, err := i.asBroker(ctx, request{method: "LIST", path: "sys/leases/lookup/" + path + "/"})
-	if err != nil || answer == nil {
-		return nil, err
-	}
-	keys, _ := answer.Data["keys"].([]any)
-	leases := make([]string, 0, len(keys))
-	for _, key := range keys {
-		if name, ok := key.(string); ok {
-			leases = append(leases, path+"/"+name)
-		}
-	}
-	return leases, nil
 }
 
 // stillEnding returns which of some leases are there and past their end.

@@ -28,6 +28,9 @@ func (i *Issuer) TransitSigner(mount, key string) (*TransitSigner, error) {
 	if err := checkPath(path); err != nil || strings.Contains(key, "/") {
 		return nil, invalidConfig("the key in Vault's transit engine must be named like github-app, and the engine's mount like transit", errors.New("vault: bad transit mount or key"))
 	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.signing = append(i.signing, path) // for Check to look at
 	return &TransitSigner{issuer: i, path: path}, nil
 }
 

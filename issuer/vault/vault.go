@@ -54,13 +54,14 @@ type Config struct {
 	Timeout time.Duration
 }
 
-// Issuer mints from one Vault. It is an issuer.Issuer and an issuer.Reserver, safe for concurrent
-// use.
+// Issuer mints from one Vault. It is an issuer.Issuer, an issuer.Reserver, an issuer.Renewer and an
+// issuer.Lister, safe for concurrent use.
 type Issuer struct {
 	cfg    Config
 	client *client
 	broker *keeper
 	mounts mounts
+	calm   *calm
 
 	life   context.Context // of requests that mint; ends with Close
 	cancel context.CancelFunc
@@ -69,6 +70,8 @@ type Issuer struct {
 	mu       sync.Mutex         // owns what follows
 	children map[string]child   // reserved and not yet spent, by accessor
 	flights  map[string]*flight // that are minting now, by accessor
+	turns    map[string]*turn   // leases that are being renewed or revoked now, by accessor
+	signing  []string           // the transit paths that signers were made for
 	closed   bool
 }
 
@@ -91,7 +94,8 @@ func New(cfg Config) (*Issuer, error) {
 	}
 	i := &Issuer{
 		cfg: cfg, client: c, broker: newKeeper(c, signIn, cfg.Timeout),
-		mounts: mounts{known: map[string]mount{}}, children: map[string]child{}, flights: map[string]*flight{},
+		mounts: mounts{known: map[string]mount{}}, children: map[string]child{}, flights: map[string]*flight{}, turns: map[string]*turn{},
+		calm: newCalm(),
 	}
 	i.life, i.cancel = context.WithCancel(context.Background())
 	return i, nil

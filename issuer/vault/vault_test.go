@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,6 +30,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const path = "database/creds/ro"
 
+// briefPath is of a role whose leases end within seconds, unless they are renewed.
+const briefPath = "database/creds/brief"
+
 // policy is what the documentation of Check says the broker needs, and no more.
 const policy = `
 path "auth/token/create" { capabilities = ["update"] }
@@ -36,6 +40,8 @@ path "auth/token/create/orphans" { capabilities = ["update"] }
 path "auth/token/revoke-accessor" { capabilities = ["update"] }
 path "sys/leases/revoke" { capabilities = ["update"] }
 path "sys/leases/lookup" { capabilities = ["update"] }
+path "sys/leases/renew" { capabilities = ["update"] }
+path "sys/leases" { capabilities = ["read", "sudo"] }
 path "sys/leases/lookup/database/creds/*" { capabilities = ["list", "sudo"] }
 path "database/creds/*" { capabilities = ["read"] }
 path "database/static-creds/*" { capabilities = ["read"] }
@@ -62,6 +68,7 @@ func newWorld(t testing.TB) *world {
 	w := &world{pg: peers.Postgres(t), VaultServer: peers.Vault(t)}
 	w.Database(t, w.pg)
 	w.DatabaseRole(t, "ro", "1h", "24h")
+	w.DatabaseRole(t, "brief", "3s", "24h")
 	w.Policy(t, "daypass", policy)
 	w.jwks = w.serveKeys(t)
 	w.JWTAuth(t, "jwt", peers.Data{"jwks_url": w.jwks, "bound_issuer": "https://daypass.example.com"})
@@ -98,7 +105,7 @@ func (w *world) identity(_ context.Context, audience string) (cred.Secret, error
 
 func (w *world) config() vault.Config {
 	return vault.Config{
-		Address: w.URL, Timeout: 10 * time.Second, Paths: []string{path},
+		Address: w.URL, Timeout: 10 * time.Second, Paths: []string{path, briefPath},
 		JWT: &vault.JWT{Role: "daypass", Audience: "vault", Source: w.identity},
 	}
 }
@@ -120,6 +127,12 @@ func spec(notAfter time.Time) issuer.Spec {
 	}
 }
 
+func brief(notAfter time.Time) issuer.Spec {
+	s := spec(notAfter)
+	s.Target.Credential.Path = briefPath
+	return s
+}
+
 func in(d time.Duration) time.Time { return time.Now().Add(d) }
 
 // alive counts Vault's leases and PostgreSQL's users; they must agree.
@@ -128,6 +141,11 @@ func (w *world) alive(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	brief, err := w.Leases(ctx, briefPath)
+	if err != nil {
+		return 0, err
+	}
+	leases = append(leases, brief...)
 	users, err := w.pg.Roles(ctx)
 	if err == nil && len(users) != len(leases) {
 		err = fmt.Errorf("%d leases and %d users", len(leases), len(users))
@@ -182,6 +200,12 @@ func TestVault(t *testing.T) {
 	t.Run("signs in anew", w.testSignsInAnew)
 	t.Run("trouble", w.testTrouble)
 	t.Run("crash", w.testCrash)
+	t.Run("renew until the grant's end", w.testRenewToTheEnd)
+	t.Run("renew up to a maximum", w.testRenewMaximum)
+	t.Run("renew in trouble", w.testRenewTrouble)
+	t.Run("renew slowly", w.testRenewSlow)
+	t.Run("live", w.testLive)
+	t.Run("secret", w.testSecret)
 	t.Run("no right to see leases", w.testNoRightToSeeLeases)
 	t.Run("irrevocable", w.testIrrevocable)
 	t.Run("caller leaves", w.testCallerLeaves)
@@ -209,8 +233,8 @@ func (w *world) testContract(t *testing.T) {
 			cfg.Address = baseURL
 			return newIssuer(t, cfg)
 		},
-		Source: w.URL, Spec: spec, Works: w.works, Alive: w.alive,
-		UnknownHandle: `{"v":1,"accessor":"nobodysaccessor","path":"` + path + `","engine":"database","lease":"` + path + `/nobodyslease"}`,
+		Source: w.URL, Spec: spec, Brief: brief, Works: w.works, Alive: w.alive,
+		UnknownHandle: `{"v":1,"accessor":"nobodysaccessor","path":"` + path + `","engine":"database","end":` + strconv.FormatInt(in(time.Hour).Unix(), 10) + `,"lease":"` + path + `/nobodyslease"}`,
 	})
 	w.wantAlive(t, 0)
 }

@@ -31,7 +31,7 @@ func (w *world) testCheck(t *testing.T) {
 		"with a maximum":  {[]string{"daypass"}, peers.Data{"token_explicit_max_ttl": "2h"}, []string{"token_explicit_max_ttl=0"}},
 		"limited uses":    {[]string{"daypass"}, peers.Data{"token_num_uses": 10}, []string{"token_num_uses=0"}},
 		"batch":           {[]string{"daypass"}, peers.Data{"token_period": "0", "token_ttl": "1h", "token_type": "batch"}, []string{"token_type=service"}},
-		"no rights":       {nil, nil, []string{`update on "auth/token/create"`, `read on "database/creds/ro"`, `list and sudo on "sys/leases/lookup/database/creds/ro/"`}},
+		"no rights":       {nil, nil, []string{`update on "auth/token/create"`, `read on "database/creds/ro"`, `list and sudo on "sys/leases/lookup/database/creds/ro/": without it its leases can't be listed`, `read and sudo on "sys/leases": `}},
 		"several at once": {nil, peers.Data{"token_period": "0"}, []string{"token_period", `"sys/leases/revoke"`}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 // The bounds of the parameter wrap: Vault's own smallest, and longer than anybody needs who unwraps at
@@ -80,7 +81,7 @@ func unwrapFailed(err error) error {
 
 func unwrapAlarm(what string, err error) error {
 	return &cred.Error{
-		Kind: cred.Unavailable, Op: "vault.issue", Reason: "UNWRAP_FAILED",
+		Kind: cred.Unavailable, Op: "vault.issue", Reason: issuer.ReasonUnwrapFailed,
 		Public: "the credential was not given out, because somebody between the broker and Vault may have seen it: " + what + "; tell your security team, who should look at Vault's audit log", Err: err,
 	}
 }

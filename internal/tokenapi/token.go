@@ -1,4 +1,4 @@
-package oauth
+package tokenapi
 
 import (
 	"errors"
@@ -16,13 +16,13 @@ import (
 // maxLife is the longest life that is believed; a longer one counts as that.
 const maxLife = 10 * 365 * 24 * time.Hour
 
-// token is what a server made.
-type token struct {
-	access, refresh cred.Secret
-	kind            string  // token_type
-	issued          string  // issued_token_type, RFC 8693
-	scope           *string // nil: as asked
-	notAfter        time.Time
+// Token is what a server made.
+type Token struct {
+	Access, Refresh cred.Secret
+	Kind            string    // token_type
+	Issued          string    // issued_token_type, RFC 8693
+	Scope           *string   // nil: as asked
+	NotAfter        time.Time // zero: the server does not say
 }
 
 // wireToken is a token answer: RFC 6749, section 5.1, and RFC 8693, section 2.2.1.
@@ -36,30 +36,35 @@ type wireToken struct {
 	Error        string         `json:"error"`
 }
 
-// readToken reads an answer to a request that was made at an instant.
-func readToken(r *request, a answer, asked time.Time) (token, error) {
-	if a.status != 200 && a.status != 201 {
-		return token{}, r.failure(a)
+// ReadToken reads the answer to a request. Errors are *Error and quote nothing of a token.
+func ReadToken(r *Request, a Answer) (Token, error) {
+	if !a.ok() {
+		return Token{}, r.Failure(a)
 	}
 	var w wireToken
-	if err := json.Unmarshal(a.body, &w); err != nil {
+	if err := json.Unmarshal(a.Body, &w); err != nil {
 		// The cause is not kept: it may quote the answer.
-		return token{}, &callError{op: r.op, status: a.status, err: errors.New("the answer is no JSON object of a token")}
+		return Token{}, r.Odd(a, "the answer is no JSON object of a token")
 	}
 	if w.Error != "" { // some servers refuse with status 200
-		return token{}, r.failure(a)
+		return Token{}, r.Failure(a)
 	}
-	if !printable(w.AccessToken) || w.RefreshToken != "" && !printable(w.RefreshToken) {
-		return token{}, &callError{op: r.op, status: a.status, err: errors.New("the answer holds no access token, or one that no header can carry")}
+	if !Printable(w.AccessToken) || w.RefreshToken != "" && !Printable(w.RefreshToken) {
+		return Token{}, r.Odd(a, "the answer holds no access token, or one that no header can carry")
 	}
-	t := token{
-		access: cred.SecretString(w.AccessToken), refresh: cred.SecretString(w.RefreshToken),
-		kind: w.TokenType, issued: w.IssuedType, scope: w.Scope,
+	t := Token{
+		Access: cred.SecretString(w.AccessToken), Refresh: cred.SecretString(w.RefreshToken),
+		Kind: w.TokenType, Issued: w.IssuedType, Scope: w.Scope,
 	}
 	if life := lifeOf(w.ExpiresIn); life > 0 {
-		t.notAfter = asked.Add(life)
+		t.NotAfter = a.Asked.Add(life)
 	}
 	return t, nil
+}
+
+// Odd is the *Error of an answer that is no answer to the request.
+func (r *Request) Odd(a Answer, what string) error {
+	return &Error{Op: r.Op, Status: a.Status, Err: errors.New(what)}
 }
 
 // lifeOf reads expires_in, in seconds: a number, or a string as some servers have it. Zero means that
@@ -75,14 +80,8 @@ func lifeOf(raw jsontext.Value) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// printable reports whether a text is VSCHARs alone (RFC 6749, appendix A): anything else could break
+// Printable reports whether a text is VSCHARs alone (RFC 6749, appendix A): anything else could break
 // out of the header that it is put into.
-func printable(s string) bool {
+func Printable(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
-}
-
-// spendable reports whether a token can be spent as it is: as a bearer token, or, where it was
-// exchanged, as something that is no access token (RFC 8693, section 2.2.1: N_A).
-func (t token) spendable(grant Grant) bool {
-	return strings.EqualFold(t.kind, "bearer") || grant == TokenExchange && strings.EqualFold(t.kind, "N_A")
 }

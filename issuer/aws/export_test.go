@@ -1,0 +1,4 @@
+package aws
+
+// STSURL is stsURL, for the tests.
+var STSURL = stsURL

@@ -1,0 +1,190 @@
+package gitlab
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/daypass-io/daypass/cred"
+)
+
+const (
+	// maxAnswer bounds what is read of one answer: a page of 100 tokens takes some 50 KiB.
+	maxAnswer = 4 << 20
+	// tries is how often a request is sent in all, where it may be repeated.
+	tries = 3
+	// patience is the longest wait between two tries for a caller without a deadline.
+	patience = 30 * time.Second
+)
+
+// client sends requests to one GitLab.
+type client struct {
+	base    string
+	http    *http.Client
+	timeout time.Duration
+}
+
+// request is one request.
+type request struct {
+	method, path string
+	bearer       cred.Secret
+	body         any // encoded as JSON where it is not nil
+	want         int // the one status that means that it was done
+}
+
+// answer is what GitLab answered; the zero answer is none.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// newClient checks the address and fills in what was left out.
+func newClient(cfg *Config) (*client, error) {
+	if cfg.BaseURL == "" {
+		cfg.BaseURL = defaultBaseURL
+	}
+	cfg.BaseURL = strings.TrimRight(cfg.BaseURL, "/")
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if !usable(cfg.BaseURL, cfg.AllowPlain) {
+		return nil, invalidConfig("GitLab's address must be an https URL such as https://gitlab.example.com/api/v4, without a query", nil)
+	}
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 32
+	transport.MaxResponseHeaderBytes = 64 << 10
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	var err error
+	if transport.TLSClientConfig.RootCAs, err = readCAs(cfg.CAFile); err != nil {
+		return nil, err
+	}
+	h := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &client{base: cfg.BaseURL, http: h, timeout: cfg.Timeout}, nil
+}
+
+// usable reports whether a token may be sent to a URL.
+func usable(base string, allowPlain bool) bool {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	loopback := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+	return u.Scheme == "https" || u.Scheme == "http" && allowPlain && loopback
+}
+
+func readCAs(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil, invalidConfig("the file with GitLab's CA certificates can't be read", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(content) {
+		return nil, invalidConfig("the file with GitLab's CA certificates holds none in PEM form", nil)
+	}
+	return pool, nil
+}
+
+// doRetrying sends a request up to three times, while it is certain that it may be repeated: GitLab
+// limits us for no longer than the caller can wait, or there was no connection, or, unless it makes
+// something, GitLab does not answer or is in trouble.
+func (c *client) doRetrying(ctx context.Context, r request) (answer, error) {
+	backoff := 50 * time.Millisecond
+	for try := 1; ; try++ {
+		got, err := c.do(ctx, r)
+		failed := callOf(err)
+		if failed == nil || try == tries || !failed.repeatable(r.method == http.MethodPost) {
+			return got, err
+		}
+		wait := failed.limited
+		if wait == 0 {
+			wait = backoff/2 + rand.N(backoff) //nolint:gosec // G404: spreads retries, guards nothing
+			backoff *= 3
+		}
+		if !pause(ctx, wait) {
+			return got, err
+		}
+	}
+}
+
+// pause waits, and reports whether the caller has time left after it. It does not begin to wait where
+// the caller hasn't.
+func pause(ctx context.Context, wait time.Duration) bool {
+	left := patience
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline)
+	}
+	if wait >= left {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(wait):
+		return true
+	}
+}
+
+// do sends a request once. Any status but the wanted one is a *callError.
+func (c *client) do(ctx context.Context, r request) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	var connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	got, err := c.send(ctx, r)
+	if err != nil {
+		return answer{}, &callError{op: r.method + " " + r.path, unsent: !connected.Load(), err: err}
+	}
+	if got.status != r.want {
+		return got, refusedCall(r, got, time.Now())
+	}
+	return got, nil
+}
+
+func (c *client) send(ctx context.Context, r request) (answer, error) {
+	var body io.Reader
+	if r.body != nil {
+		encoded, err := json.Marshal(r.body)
+		if err != nil {
+			return answer{}, err
+		}
+		body = bytes.NewReader(encoded)
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, c.base+r.path, body)
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("PRIVATE-TOKEN", r.bearer.RevealString())
+	req.Header.Set("User-Agent", "daypass")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return answer{}, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	content, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(content) > maxAnswer {
+		err = errors.New("gitlab: the answer is too long")
+	}
+	return answer{status: resp.StatusCode, header: resp.Header, body: content}, err
+}
