@@ -1,6 +1,10 @@
 package daypass_test
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"os"
@@ -310,7 +314,7 @@ func (h *helps) check(where, line string) {
 }
 
 var (
-	helpCommand = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) {2,}\S`)
+	helpCommand = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) +\S`)
 	helpFlag    = regexp.MustCompile(`(?m)^ +(?:(-[a-z]), |    )(--[a-z-]+)`)
 )
 
@@ -342,30 +346,64 @@ const (
 	server      = "server: { url: \"https://daypass.example.com\", tls: { certificate: pki/server.pem, private_key: pki/server.key, client_ca: pki/ca.pem } }\n"
 )
 
-var secretFile = regexp.MustCompile(`file:([\w./-]+)`)
+// jobs is an identity provider for configurations that begin with issuers.
+const jobs = "identity_providers: [{ name: github-actions, preset: github-actions, audiences: [\"https://daypass.example.com\"] }]\n"
 
-// makeSecrets makes the files that a configuration reads secrets from.
-func makeSecrets(t *testing.T, dir, text string) {
+// sources are issuers and people for configurations that begin with rotations.
+const sources = `
+issuers:
+  - { name: prod-vault, vault: { address: "https://vault.example.com:8200", auth: { jwt: { role: daypass } } } }
+  - { name: github, github_app: { app: "123456", private_key: { file: keys/github-app.pem } } }
+targets: [{ name: orders-db, credential: { issuer: prod-vault, path: database/creds/orders-ro } }]
+groups: [{ name: security, members: [{ provider: github-actions, subject: s }] }]
+`
+
+var (
+	secretFile = regexp.MustCompile(`file:([\w./-]+)`)
+	caFile     = regexp.MustCompile(`ca_file: ([\w./-]+)`)
+	keyFile    = regexp.MustCompile(`\{ file: ([\w./-]+) \}`)
+)
+
+// makeFiles makes the files that a configuration names.
+func makeFiles(t *testing.T, dir, text string) {
 	for _, m := range secretFile.FindAllStringSubmatch(text, -1) {
 		content := strings.Repeat("c2VjcmV0", 5) // base64, which signing keys have to be
 		if strings.HasSuffix(m[1], ".url") {
 			content = "https://example.com/hook"
 		}
-		path := filepath.Join(dir, m[1])
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		makeFile(t, dir, m[1], content)
+	}
+	for _, m := range caFile.FindAllStringSubmatch(text, -1) {
+		makeFile(t, dir, m[1], read(t, filepath.Join(dir, "pki", "ca.pem")))
+	}
+	for _, m := range keyFile.FindAllStringSubmatch(text, -1) {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := os.Stat(path); err == nil {
-			continue
-		}
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		makeFile(t, dir, m[1], string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
 	}
 }
 
-// checkConfigurations runs 'check' on the configurations in the pages: those of the README that begin
-// with identity providers, and those that a first line calls whole but for 'server'.
+// makeFile makes a file, unless there is one.
+func makeFile(t *testing.T, dir, name, content string) {
+	path := name
+	if !filepath.IsAbs(name) {
+		path = filepath.Join(dir, name)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		return
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkConfigurations runs 'check' on the configurations in the pages: those that begin with identity
+// providers, issuers or rotations, and those that a first line calls whole but for 'server'.
 func checkConfigurations(t *testing.T, bin string) {
 	dir := filepath.Join(t.TempDir(), "etc")
 	if out, err := exec.Command(filepath.Join(bin, "daypassd"), "init", dir, "--url", "https://daypass.example.com").CombinedOutput(); err != nil {
@@ -378,11 +416,15 @@ func checkConfigurations(t *testing.T, bin string) {
 			switch {
 			case strings.HasPrefix(b.text, wholeProxy):
 				command, file, text = "daypass-proxy", "proxy.yaml", b.text
+			case b.language == "yaml" && strings.HasPrefix(b.text, "issuers:"):
+				text = server + jobs + b.text
+			case b.language == "yaml" && strings.HasPrefix(b.text, "rotations:"):
+				text = server + jobs + sources + b.text
 			case !strings.HasPrefix(b.text, wholeBroker) && !strings.HasPrefix(b.text, "identity_providers:"):
 				continue
 			}
 			checked++
-			makeSecrets(t, dir, text)
+			makeFiles(t, dir, text)
 			config := filepath.Join(dir, file)
 			if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 				t.Fatal(err)

@@ -21,6 +21,9 @@ type Checkpoint struct {
 	Size   uint64 // number of entries
 	Root   tlog.Hash
 	Note   []byte // the signed note that says so
+
+	// VerifierKey verifies the note.
+	VerifierKey string
 }
 
 // checkpointText writes the body of a checkpoint (C2SP tlog-checkpoint): origin, size and root, each on
@@ -55,7 +58,7 @@ func OpenCheckpoint(signed []byte, verifierKey string) (Checkpoint, error) {
 	if c.Origin != v.Name() {
 		return Checkpoint{}, badCheckpoint("its origin is not the name of the key that signed it", nil)
 	}
-	c.Note = bytes.Clone(signed)
+	c.Note, c.VerifierKey = bytes.Clone(signed), verifierKey
 	return c, nil
 }
 

@@ -33,7 +33,7 @@ func TestCheckpointRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Checkpoint{Origin: "daypass.example.com/audit", Size: 12345, Root: someRoot, Note: signed}
+	want := Checkpoint{Origin: "daypass.example.com/audit", Size: 12345, Root: someRoot, Note: signed, VerifierKey: s.VerifierKey()}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
@@ -68,7 +68,7 @@ func TestOpenCheckpointIgnoresWitnesses(t *testing.T) {
 	if c, err := OpenCheckpoint(both, end.VerifierKey); err != nil || c.Size != 3 {
 		t.Errorf("%+v, %v", c, err)
 	}
-	_, err = tryExport(FormatJSONL, Trailer{both, end.VerifierKey})
+	_, err = tryExport(FormatJSONL, Trailer{Note: both, VerifierKey: end.VerifierKey})
 	refused(t, err, "signature alone")
 }
 

@@ -34,11 +34,18 @@ const (
 	RedeemRefused Kind = "redeem.refused" // a grant token was not honoured
 	LeaseIntent   Kind = "lease.intent"   // about to ask the issuer
 	LeaseIssued   Kind = "lease.issued"
-	LeaseFailed   Kind = "lease.failed" // the issuer is sure that nothing was made
+	LeaseRenewed  Kind = "lease.renewed" // its source lets it live longer
+	LeaseFailed   Kind = "lease.failed"  // the issuer is sure that nothing was made
 	LeaseRevoking Kind = "lease.revoking"
 	LeaseRevoked  Kind = "lease.revoked"
 	LeaseExpired  Kind = "lease.expired"
 	LeaseUnknown  Kind = "lease.unknown" // may exist, can't be revoked
+
+	LeaseNotRenewed Kind = "lease.not_renewed" // its source renews it no more; it ends by itself
+	LeaseMissing    Kind = "lease.missing"     // its source has it no more, and nobody here ended it
+	LeaseStray      Kind = "lease.stray"       // a source has credentials that no lease here is of
+
+	AlarmRaised Kind = "alarm.raised" // somebody may have had a credential that is not theirs
 
 	GrantRevoked Kind = "grant.revoked"
 	GrantExpired Kind = "grant.expired"

@@ -23,6 +23,9 @@ type Exported struct {
 type Trailer struct {
 	Note        []byte // the signed checkpoint that covers every exported entry
 	VerifierKey string // the log's public key, see Signer.VerifierKey
+	// HandOvers are all that happened up to the checkpoint, in order: they lead from the log's first key
+	// to VerifierKey.
+	HandOvers []HandOver
 }
 
 // Format is a form in which entries leave the log.

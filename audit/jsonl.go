@@ -20,15 +20,17 @@ import (
 //	{"daypass_audit_export":1}
 //	{"leaf":"BASE64","entry":{"seq":0,...}}
 //	{"leaf":"BASE64","proof":["BASE64",...],"entry":{"seq":7,...}}    in a filtered export
+//	{"hand_over":{"checkpoint":"NOTE","verifier_key":"KEY","entry":{...},"proof":[...],"consistency":[...]}}    for each, see HandOver
 //	{"entries":N,"checkpoint":"NOTE","verifier_key":"KEY"}
 const (
-	headerLine    = `{"daypass_audit_export":1}` + "\n"
-	entryStart    = `{"leaf":"`
-	proofStart    = `","proof":[`
-	entryMiddle   = `,"entry":`
-	entryEnd      = "}\n"
-	trailerPrefix = `{"entries":`
-	seqStart      = `{"seq":`
+	headerLine     = `{"daypass_audit_export":1}` + "\n"
+	entryStart     = `{"leaf":"`
+	proofStart     = `","proof":[`
+	entryMiddle    = `,"entry":`
+	entryEnd       = "}\n"
+	handOverPrefix = `{"hand_over":`
+	trailerPrefix  = `{"entries":`
+	seqStart       = `{"seq":`
 )
 
 const hashText = 44 // length of a hash in base64
@@ -82,7 +84,8 @@ type jsonlForm struct {
 	filtered bool   // the first entry had a proof
 	next     uint64 // the least sequence number that may follow
 	count    uint64
-	tree     tree // of an unfiltered export
+	tree     tree     // of an unfiltered export
+	rotated  []uint64 // entries that tell of hand-overs
 	scratch  []byte
 }
 
@@ -98,6 +101,9 @@ func (f *jsonlForm) entry(w *bufio.Writer, x Exported) error {
 	leaf := LeafHash(x.Canonical)
 	if !f.filtered {
 		f.tree.add(leaf)
+	}
+	if handsOver(x.Canonical) {
+		f.rotated = append(f.rotated, x.Seq)
 	}
 	b := append(f.scratch[:0], entryStart...) //nolint:gocritic // the scratch space is put back below
 	b = append(base64.StdEncoding.AppendEncode(b, leaf[:]), '"')
@@ -155,12 +161,35 @@ func (f *jsonlForm) trailer(w *bufio.Writer, t Trailer) error {
 	case f.whole(c) && (f.count != c.Size || f.tree.root() != c.Root):
 		return badExport("the entries are not those that the checkpoint covers; the log may be damaged", nil)
 	}
+	if err := f.handOvers(w, t, c); err != nil {
+		return err
+	}
 	line, err := trailerLine{f.count, string(t.Note), t.VerifierKey}.encode()
 	if err != nil {
 		return err
 	}
 	_, err = w.Write(line)
 	return err
+}
+
+// handOvers writes the lines of the hand-overs before a trailer.
+func (f *jsonlForm) handOvers(w *bufio.Writer, t Trailer, c Checkpoint) error {
+	if _, err := followHandOvers(t.HandOvers, c, t.VerifierKey); err != nil {
+		return err
+	}
+	if seq, missing := uncovered(f.rotated, t.HandOvers); missing {
+		return badExport(fmt.Sprintf("entry %d tells of a hand-over to another key that the trailer lacks", seq), nil)
+	}
+	for _, h := range t.HandOvers {
+		line, err := h.Encode()
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // whole reports whether the export must be the whole log: no entry carries a proof. An export without

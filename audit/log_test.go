@@ -22,6 +22,8 @@ type testLog struct {
 	signer  *Signer
 	entries [][]byte
 	hashes  []tlog.Hash
+
+	handOvers []testHandOver
 }
 
 func newTestLog(t testing.TB, events ...Event) *testLog {
@@ -38,9 +40,11 @@ func newTestLog(t testing.TB, events ...Event) *testLog {
 }
 
 // fixedSigner has the same key each time, which is of no use outside of the tests.
-func fixedSigner(t testing.TB, origin string) *Signer {
+func fixedSigner(t testing.TB, origin string) *Signer { return fixedSignerOf(t, origin, 7) }
+
+func fixedSignerOf(t testing.TB, origin string, b byte) *Signer {
 	t.Helper()
-	seed := bytes.Repeat([]byte{7}, ed25519.SeedSize)
+	seed := bytes.Repeat([]byte{b}, ed25519.SeedSize)
 	public, err := note.NewEd25519VerifierKey(origin, ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey))
 	if err != nil {
 		t.Fatal(err)
@@ -109,6 +113,17 @@ func (l *testLog) proven(seq uint64) Exported {
 // export writes the whole log, or with keep the entries that it names, proven.
 func (l *testLog) export(f Format, keep func(uint64) bool) []byte {
 	l.t.Helper()
+	end := l.trailer()
+	end.HandOvers = l.proveHandOvers()
+	out, err := tryExport(f, end, l.exported(keep)...)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return out
+}
+
+func (l *testLog) exported(keep func(uint64) bool) []Exported {
+	l.t.Helper()
 	var all []Exported
 	for i, b := range l.entries {
 		x := Exported{Seq: uint64(i), Canonical: b}
@@ -120,11 +135,7 @@ func (l *testLog) export(f Format, keep func(uint64) bool) []byte {
 		}
 		all = append(all, x)
 	}
-	out, err := tryExport(f, l.trailer(), all...)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return out
+	return all
 }
 
 func tryExport(f Format, end Trailer, all ...Exported) ([]byte, error) {

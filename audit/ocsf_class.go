@@ -25,6 +25,7 @@ const (
 	ocsfLow           = 2
 	ocsfMedium        = 3
 	ocsfHigh          = 4
+	ocsfCritical      = 5
 
 	ocsfStatusUnknown = 0 // status_id
 	ocsfSuccess       = 1
@@ -97,12 +98,18 @@ func ocsfClassOf(e Event) ocsfClass {
 		return fine(ocsfAPIActivity, apiActivityOf("GET"))
 	case LeaseIntent:
 		return underWay(ocsfUserAccess, assignPrivileges)
-	case LeaseIssued:
+	case LeaseIssued, LeaseRenewed:
 		return fine(ocsfUserAccess, assignPrivileges)
 	case LeaseFailed:
 		return failed(ocsfUserAccess, assignPrivileges, ocsfLow)
-	case LeaseUnknown:
+	case LeaseNotRenewed:
+		return failed(ocsfUserAccess, assignPrivileges, ocsfLow)
+	case LeaseMissing:
+		return ocsfClass{ocsfUserAccess, revoke, ocsfMedium, ocsfSuccess, ""}
+	case LeaseUnknown, LeaseStray:
 		return ocsfClass{ocsfUserAccess, revoke, ocsfHigh, ocsfStatusUnknown, ""}
+	case AlarmRaised:
+		return failed(ocsfUserAccess, assignPrivileges, ocsfCritical)
 	case LeaseRevoking:
 		return underWay(ocsfUserAccess, revoke)
 	case LeaseRevoked, LeaseExpired, GrantRevoked, GrantExpired:

@@ -20,6 +20,7 @@ type Signer struct {
 	key         cred.Secret // "PRIVATE+KEY+origin+hash+seed", as golang.org/x/mod/sumdb/note writes it
 	verifierKey string
 	note        note.Signer
+	beside      *Signer // while the log is handed over: the key that is not in use, or not known to be
 }
 
 // GenerateSigner makes a key for a new log. The origin names the log for good and should be unique,
@@ -44,8 +45,25 @@ func checkOrigin(origin string) error {
 	return nil
 }
 
-// ParseSigner reads what Encode returned. The error is Invalid and does not show the key.
+// ParseSigner reads what Encode returned: one key, or while a log is handed over two, each on a line of
+// its own. The error is Invalid and does not show the key.
 func ParseSigner(encoded cred.Secret) (*Signer, error) {
+	first, second, two := strings.Cut(strings.TrimRight(encoded.RevealString(), "\r\n"), "\n")
+	s, err := parseSigner(cred.SecretString(strings.TrimSuffix(first, "\r")))
+	if err != nil || !two {
+		return s, err
+	}
+	other, err := parseSigner(cred.SecretString(second))
+	if err != nil {
+		return nil, err
+	}
+	if other.Origin() != s.Origin() {
+		return nil, badSigner("the two keys of this file are not of the same log", nil)
+	}
+	return s.Beside(other), nil
+}
+
+func parseSigner(encoded cred.Secret) (*Signer, error) {
 	text := encoded.RevealString()
 	s, err := note.NewSigner(text)
 	if err != nil {
@@ -71,8 +89,39 @@ func badSigner(public string, cause error) *cred.Error {
 	return &cred.Error{Kind: cred.Invalid, Op: "audit.signer", Reason: "AUDIT_SIGNER_INVALID", Public: public, Err: cause}
 }
 
-// Encode returns the private key for ParseSigner.
-func (s *Signer) Encode() cred.Secret { return s.key }
+// Encode returns the private key, or both, for ParseSigner.
+func (s *Signer) Encode() cred.Secret {
+	if s.beside == nil {
+		return s.key
+	}
+	return cred.SecretString(s.key.RevealString() + "\n" + s.beside.key.RevealString() + "\n")
+}
+
+// Beside returns the signer with another key of the same log beside it, nil for none. While a log is
+// handed over its key file holds both, and the log itself knows which one is in use, see Of.
+func (s *Signer) Beside(other *Signer) *Signer {
+	both := *s
+	if both.beside = nil; other != nil {
+		alone := *other
+		alone.beside = nil
+		both.beside = &alone
+	}
+	return &both
+}
+
+// Of returns the signer, alone, whose public key is verifierKey: this one or the one beside it. It is nil
+// where neither is.
+func (s *Signer) Of(verifierKey string) *Signer {
+	for _, one := range []*Signer{s, s.beside} {
+		if one != nil && one.verifierKey == verifierKey {
+			return one.Beside(nil)
+		}
+	}
+	return nil
+}
+
+// Other returns the key that stands beside this one, nil where there is none.
+func (s *Signer) Other() *Signer { return s.beside }
 
 // Origin returns the log's name.
 func (s *Signer) Origin() string { return s.note.Name() }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,8 +17,9 @@ import (
 
 // VerifyOptions says what an export is verified against.
 type VerifyOptions struct {
-	// VerifierKey is the log's public key, from a source that the auditor trusts. Without it the key in
-	// the file is used: that proves that the file is consistent, not whose log it is.
+	// VerifierKey is the log's public key, from a source that the auditor trusts: the one that signs now,
+	// or an earlier one, from which the file's hand-overs lead on. Without it the key in the file is
+	// used: that proves that the file is consistent, not whose log it is.
 	VerifierKey string
 }
 
@@ -26,6 +28,9 @@ type Report struct {
 	Origin      string // the log's name, as signed
 	VerifierKey string // the key that the checkpoint was verified with
 	KeyFromFile bool   // the key came from the file: consistency is proven, origin is not
+	// HandedTo are the keys to which the log was handed over since the one that was given, in order; where
+	// none was given, since its first one. The last is VerifierKey.
+	HandedTo    []string
 	Size        uint64 // entries in the log at the checkpoint
 	Root        tlog.Hash
 	Entries     uint64          // entries in the file
@@ -38,6 +43,9 @@ type Report struct {
 // checkpoint's signature, each entry's hash, and that the entries are the log's. An export of the whole
 // log must hash to the checkpoint's root; in a filtered one each entry's inclusion proof must. What a
 // filter left out can't be known: then Report.Complete is false.
+//
+// Where the log was handed over to another key, each hand-over must be there in order, be signed by the
+// key before it, and be about a beginning of the same log whose last entry names the new key.
 //
 // It reads r once. Memory is constant for an export of the whole log; of a filtered one it keeps the
 // hashes until the checkpoint, which comes last. Whatever does not fit is an Invalid *cred.Error whose
@@ -65,10 +73,12 @@ type verifier struct {
 	line   int    // of the line last read, from one
 	report Report
 
-	filtered bool   // the first entry had a proof
-	next     uint64 // the least sequence number that may follow
-	tree     tree   // unfiltered: of the entries seen
-	proofs   proofs // filtered: to be checked once the checkpoint is known
+	filtered bool       // the first entry had a proof
+	next     uint64     // the least sequence number that may follow
+	tree     tree       // unfiltered: of the entries seen
+	proofs   proofs     // filtered: to be checked once the checkpoint is known
+	rotated  []uint64   // entries that tell of hand-overs
+	handOver []HandOver // in the order of the file
 	kinds    map[Kind]*uint64
 	lastTime []byte // of the last entry, as written
 	scratch  []byte
@@ -89,6 +99,13 @@ func (v *verifier) file() error {
 			return err
 		case bytes.HasPrefix(line, []byte(trailerPrefix)):
 			return v.end(line)
+		case bytes.HasPrefix(line, []byte(handOverPrefix)):
+			if err := v.keepHandOver(line); err != nil {
+				return err
+			}
+			continue
+		case len(v.handOver) > 0:
+			return v.bad("this is neither a hand-over nor the trailer", nil)
 		case !bytes.HasPrefix(line, []byte(entryStart)):
 			return v.bad("this is neither an entry nor the trailer", nil)
 		}
@@ -121,7 +138,7 @@ func (v *verifier) end(line []byte) error {
 	if err != nil {
 		return v.bad("this is not a trailer as the exporter writes it", err)
 	}
-	if v.key != "" && t.VerifierKey != v.key {
+	if v.key != "" && t.VerifierKey != v.key && len(v.handOver) == 0 {
 		return v.bad(fmt.Sprintf("the export names the key %q; the key that was given is %q", keyName(t.VerifierKey), keyName(v.key)), nil)
 	}
 	c, err := openTrailer([]byte(t.Checkpoint), t.VerifierKey)
@@ -134,6 +151,9 @@ func (v *verifier) end(line []byte) error {
 	if err := v.covered(c); err != nil {
 		return err
 	}
+	if err := v.keys(c, t.VerifierKey); err != nil {
+		return err
+	}
 	if _, err := v.in.ReadByte(); err == nil {
 		v.line++
 		return v.bad("the file goes on after its trailer", nil)
@@ -141,6 +161,43 @@ func (v *verifier) end(line []byte) error {
 		return unreadable(err)
 	}
 	return v.conclude(c, t.VerifierKey)
+}
+
+// maxHandOvers bounds what is kept of a file; nobody changes a key so often.
+const maxHandOvers = 10_000
+
+func (v *verifier) keepHandOver(line []byte) error {
+	h, err := parseHandOver(line)
+	if err != nil {
+		return v.bad("this is not a hand-over as the exporter writes it", err)
+	}
+	if len(v.handOver) == maxHandOvers {
+		return v.bad("there are more hand-overs than any log has", nil)
+	}
+	v.handOver = append(v.handOver, h)
+	return nil
+}
+
+// keys follows the hand-overs from the key that was given to the one that signed the checkpoint.
+func (v *verifier) keys(c Checkpoint, key string) error {
+	keys, err := followHandOvers(v.handOver, c, key)
+	if err != nil {
+		return v.bad(cred.PublicText(err), err)
+	}
+	if seq, missing := uncovered(v.rotated, v.handOver); missing {
+		return v.bad(fmt.Sprintf("entry %d tells of a hand-over to another key, and that hand-over is missing", seq), nil)
+	}
+	from := 0
+	if v.key != "" {
+		from = slices.Index(keys, v.key)
+	}
+	if from < 0 {
+		return v.bad(fmt.Sprintf("the key that was given, %q, is none of those that signed this log, the last of which is %q", keyName(v.key), keyName(key)), nil)
+	}
+	if from+1 < len(keys) {
+		v.report.HandedTo = keys[from+1:]
+	}
+	return nil
 }
 
 // covered checks that the checkpoint speaks of the entries that were read.

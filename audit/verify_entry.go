@@ -122,6 +122,9 @@ func (v *verifier) note(seq uint64, canonical []byte) error {
 		}
 		v.report.First = first
 	}
+	if Kind(kind) == KeyRotated && handsOver(canonical) {
+		v.rotated = append(v.rotated, seq)
+	}
 	v.lastTime = append(v.lastTime[:0], at...)
 	v.report.Entries++
 	return nil

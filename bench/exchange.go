@@ -1,15 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -69,38 +67,39 @@ func exchangeThrough(ctx context.Context, b *bench, server string, load func(con
 	if err != nil {
 		return result{}, err
 	}
+	login, err := v.login(tokens)
+	if err != nil {
+		return result{}, err
+	}
 	ours, theirs, err := b.inTurn(
 		func() (float64, error) { return perSecond(ctx, exchangeClients, b.round, exchange) },
-		func() (float64, error) { return perSecond(ctx, exchangeClients, b.round, v.login(tokens)) },
+		func() (float64, error) { return perSecond(ctx, exchangeClients, b.round, login) },
 	)
 	return ratio("", "exchanges/s", ours, theirs, "Vault's auth/jwt/login, in memory", ""), err
 }
 
 // exchangeByHTTP calls /oauth/token (RFC 8693) with the client that calls Vault.
 func exchangeByHTTP(_ context.Context, c *cluster, tokens []string) (func(int) error, error) {
-	var next atomic.Int64
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: exchangeClients}}
-	return func(int) error {
-		form := url.Values{
+	bodies := make([][]byte, len(tokens))
+	for i, t := range tokens {
+		bodies[i] = []byte(url.Values{
 			"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token_type": {"urn:ietf:params:oauth:token-type:id_token"},
-			"subject_token": {tokens[next.Add(1)%int64(len(tokens))]}, "audience": {"api"}, "reason": {"bench"},
-		}
-		return post(client, c.url+"/oauth/token", "application/x-www-form-urlencoded", strings.NewReader(form.Encode()))
-	}, nil
+			"subject_token": {t}, "audience": {"api"}, "reason": {"bench"},
+		}.Encode())
+	}
+	return postInTurn(c.url, "/oauth/token", "application/x-www-form-urlencoded", bodies)
 }
 
-// post expects 200 and reads the answer.
-func post(client *http.Client, url, contentType string, body io.Reader) error {
-	resp, err := client.Post(url, contentType, body)
+// postInTurn posts one body after the other, each client on a connection of its own.
+func postInTurn(base, path, contentType string, bodies [][]byte) (func(int) error, error) {
+	conns, _, err := dialAll(strings.TrimPrefix(base, "http://"), exchangeClients)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("HTTP %d: %s (%w)", resp.StatusCode, answer, err)
-	}
-	return nil
+	var next atomic.Int64
+	return func(n int) error {
+		return conns[n].post(path, contentType, bodies[next.Add(1)%int64(len(bodies))])
+	}, nil
 }
 
 func exchangeByGRPC(ctx context.Context, c *cluster, tokens []string) (func(int) error, error) {
@@ -126,9 +125,10 @@ func exchangeByGRPC(ctx context.Context, c *cluster, tokens []string) (func(int)
 
 // vaultServer is a Vault in development mode with JWT auth.
 type vaultServer struct {
-	url   string
-	child *child
-	http  *http.Client
+	url    string
+	child  *child
+	root   string // its root token
+	client *api.Client
 }
 
 func startVault(c *cluster) (*vaultServer, error) {
@@ -140,9 +140,14 @@ func startVault(c *cluster) (*vaultServer, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &vaultServer{url: "http://" + addr, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: exchangeClients}}}
 	root := "bench-" + rand.Text()
-	v.child, err = startChild([]string{"HOME=" + c.dir}, strings.TrimSpace(string(bin)), "server", "-dev", "-dev-no-store-token", "-dev-root-token-id="+root, "-dev-listen-address="+addr, "-log-level=error")
+	v := &vaultServer{url: "http://" + addr, root: root}
+	program := strings.TrimSpace(string(bin))
+	args := []string{"server", "-dev", "-dev-no-store-token", "-dev-root-token-id=" + root, "-dev-listen-address=" + addr, "-log-level=error"}
+	if plugins := filepath.Join(filepath.Dir(program), "plugins"); isFolder(plugins) {
+		args = append(args, "-dev-plugin-dir="+plugins)
+	}
+	v.child, err = startChild([]string{"HOME=" + c.dir}, program, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -156,6 +161,7 @@ func startVault(c *cluster) (*vaultServer, error) {
 		return nil, err
 	}
 	client.SetToken(root)
+	v.client = client
 	return v, errors.Join(
 		client.Sys().EnableAuthWithOptions("jwt", &api.EnableAuthOptions{Type: "jwt"}),
 		write(client, "auth/jwt/config", map[string]any{"oidc_discovery_url": c.idp.URL()}),
@@ -166,18 +172,24 @@ func startVault(c *cluster) (*vaultServer, error) {
 	)
 }
 
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
 func write(client *api.Client, path string, data map[string]any) error {
 	_, err := client.Logical().Write(path, data)
 	return err
 }
 
-func (v *vaultServer) login(tokens []string) func(int) error {
-	var next atomic.Int64
-	return func(int) error {
-		body, err := json.Marshal(map[string]string{"role": "ci", "jwt": tokens[next.Add(1)%int64(len(tokens))]})
+func (v *vaultServer) login(tokens []string) (func(int) error, error) {
+	bodies := make([][]byte, len(tokens))
+	for i, t := range tokens {
+		body, err := json.Marshal(map[string]string{"role": "ci", "jwt": t})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		return post(v.http, v.url+"/v1/auth/jwt/login", "application/json", bytes.NewReader(body))
+		bodies[i] = body
 	}
+	return postInTurn(v.url, "/v1/auth/jwt/login", "application/json", bodies)
 }

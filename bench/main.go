@@ -43,7 +43,13 @@ type benchmark struct {
 }
 
 var benchmarks = []benchmark{
-	{"mask", benchMask}, {"log", benchLog}, {"policy", benchPolicy}, {"proxy", benchProxy}, {"exchange", benchExchange},
+	{"mask", benchMask},
+	{"log", benchLog},
+	{"policy", benchPolicy},
+	{"proxy", benchProxy},
+	{"exchange", benchExchange},
+	{"overhead", benchOverhead},
+	{"sweep", benchSweep},
 }
 
 // bench is what the benchmarks share.
@@ -51,6 +57,7 @@ type bench struct {
 	dir    string // temporary
 	rounds int
 	round  time.Duration
+	short  bool // what grows with its size is small
 }
 
 func main() {
@@ -58,13 +65,18 @@ func main() {
 		serveChild(os.Args[2:])
 		return
 	}
-	only := flag.String("only", "", "measure this one alone: mask, log, policy, proxy or exchange")
+	if len(os.Args) > 2 && os.Args[1] == "sweep" {
+		sweepChild(os.Args[2])
+		return
+	}
+	only := flag.String("only", "", "measure this one alone: mask, log, policy, proxy, exchange, overhead or sweep")
 	rounds := flag.Int("rounds", 3, "how often each side of a pair runs")
 	round := flag.Duration("round", 3*time.Second, "how long one side runs")
+	short := flag.Bool("short", false, "measure the sweep of ten thousand leases in place of a million")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, &bench{rounds: *rounds, round: *round}, *only); err != nil {
+	if err := run(ctx, &bench{rounds: *rounds, round: *round, short: *short}, *only); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: error: %v\n", err)
 		stop()
 		os.Exit(1)

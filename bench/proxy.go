@@ -1,15 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/textproto"
-	"strconv"
-	"strings"
 
 	"github.com/daypass-io/daypass/cred"
 )
@@ -56,56 +49,10 @@ func benchProxy(ctx context.Context, b *bench) ([]result, error) {
 // httpLoad sends one request after another on each connection and reads each answer in full. It
 // knows no more of HTTP than it needs, to leave the processor to the servers.
 func httpLoad(ctx context.Context, b *bench, addr, path, header string) (float64, error) {
-	request := []byte("GET " + path + " HTTP/1.1\r\nHost: " + addr + "\r\n" + header + "\r\n")
-	conns := make([]*bufio.ReadWriter, connections)
-	for i := range conns {
-		conn, err := net.Dial("tcp", addr)
-		if err != nil {
-			return 0, err
-		}
-		defer conn.Close()
-		conns[i] = bufio.NewReadWriter(bufio.NewReaderSize(conn, 8<<10), bufio.NewWriter(conn))
-	}
-	return perSecond(ctx, connections, b.round, func(n int) error {
-		if _, err := conns[n].Write(request); err != nil {
-			return err
-		}
-		if err := conns[n].Flush(); err != nil {
-			return err
-		}
-		return readAnswer(conns[n].Reader)
-	})
-}
-
-// readAnswer reads an answer with Content-Length; one that is not 200 is an error.
-func readAnswer(r *bufio.Reader) error {
-	lines := textproto.NewReader(r)
-	status, err := lines.ReadLine()
+	conns, closeAll, err := dialAll(addr, connections)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	length := -1
-	for {
-		line, err := lines.ReadLine()
-		if err != nil {
-			return err
-		}
-		if line == "" {
-			break
-		}
-		if value, found := strings.CutPrefix(line, "Content-Length: "); found {
-			if length, err = strconv.Atoi(value); err != nil {
-				return err
-			}
-		}
-	}
-	if length < 0 {
-		return errors.New("the answer has no Content-Length")
-	}
-	if !strings.HasPrefix(status, "HTTP/1.1 200") {
-		body, _ := io.ReadAll(io.LimitReader(r, int64(length)))
-		return fmt.Errorf("%s: %s", status, body)
-	}
-	_, err = io.CopyN(io.Discard, r, int64(length))
-	return err
+	defer closeAll()
+	return perSecond(ctx, connections, b.round, func(n int) error { return conns[n].get(path, header) })
 }

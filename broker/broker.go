@@ -29,18 +29,29 @@ type Log interface {
 	Entries(ctx context.Context, from, to uint64) iter.Seq2[audit.Exported, error]
 	// Prove returns the proof that entry seq is in the tree of a size (RFC 6962, section 2.1.1).
 	Prove(ctx context.Context, seq, size uint64) ([]tlog.Hash, error)
-	// VerifierKey returns the key that verifies the checkpoints.
+	// VerifierKey returns the key that verifies the checkpoints that are signed now.
 	VerifierKey() string
+	// Trailer returns what ends an export up to a checkpoint: the key that verifies it, and how the log
+	// came to that key.
+	Trailer(ctx context.Context, c audit.Checkpoint) (audit.Trailer, error)
 }
 
-// Config is what a Broker is made of. Every field is required but MayRedeem and the durations.
+// Keys are the keys that sign grant tokens: a token.KeyRing, or a token.Live where they may change
+// while the broker runs.
+type Keys interface {
+	token.Keys
+	Sign(c token.Claims) (string, error)
+	JWKS() []byte
+}
+
+// Config is what a Broker is made of. Every field is required but MayRedeem, Notify, Roots, Jobs and the durations.
 type Config struct {
 	URL      string // our own name as an issuer of tokens, an https URL
 	Store    store.Store
 	Log      Log
 	Identity *identity.Verifier
-	Policy   *policy.Set    // in force until SetPolicy
-	Keys     *token.KeyRing // see OpenKeys
+	Policy   *policy.Set // in force until SetPolicy
+	Keys     Keys        // see OpenKeys
 	Issuers  map[string]issuer.Issuer
 	Logger   *slog.Logger
 	Now      func() time.Time
@@ -49,11 +60,26 @@ type Config struct {
 	Notify func(tx store.Tx, n notice.Notice) error
 	// MayRedeem reports whether a proxy may redeem grants for a target; nil: no proxy may.
 	MayRedeem func(proxy, target string) bool
+	// Roots are the root credentials that can be rotated, and Sign signs the text of a rotation's receipt
+	// as a note (C2SP signed-note); it is required where there are roots.
+	Roots []Root
+	Sign  func(text string) (signed string, err error)
+
+	// RotateTimeout bounds one act of a rotation; one that is older is taken for abandoned, and done
+	// again. Zero means 2 min.
+	RotateTimeout time.Duration
 	// IssueTimeout bounds one call to an issuer; an intent that is older is taken for abandoned.
 	// Zero means 20 s.
 	IssueTimeout time.Duration
 	// SweepInterval is how often Run looks for what is due. Zero means 1 s.
 	SweepInterval time.Duration
+	// ReconcileInterval is how often Run compares our leases with the lists of the sources that have one.
+	// Zero means 10 min, a negative one never.
+	ReconcileInterval time.Duration
+	// Jobs tells which CI jobs are over, so that their grants end with them; nil: none are watched.
+	Jobs Jobs
+	// JobsInterval is how often Run asks Jobs. Zero means 30 s.
+	JobsInterval time.Duration
 }
 
 // Broker is the engine. It is safe for concurrent use.
@@ -64,6 +90,11 @@ type Broker struct {
 	quotas   *quota.Limiter
 	watchers watchers // of revocations
 	waiters  waiters  // for requests to change
+	compared reports  // of leases with the lists of their sources
+
+	rotations    waiters                   // for rotations to change
+	kicked       chan struct{}             // has a value when a rotation has something to do
+	nextSchedule atomic.Pointer[time.Time] // before which no schedule is due; nil: unknown, zero: there is none
 
 	strangers  *rate.Limiter // how many refusals of unknown callers are recorded
 	unrecorded atomic.Int64  // such refusals since the last recorded one that were not
@@ -75,11 +106,23 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		cfg.Keys == nil || cfg.Issuers == nil || cfg.Logger == nil || cfg.Now == nil {
 		return nil, errors.New("broker: the configuration lacks a required part")
 	}
+	if err := cfg.checkRoots(); err != nil {
+		return nil, err
+	}
+	if cfg.RotateTimeout == 0 {
+		cfg.RotateTimeout = 2 * time.Minute
+	}
 	if cfg.IssueTimeout == 0 {
 		cfg.IssueTimeout = 20 * time.Second
 	}
 	if cfg.SweepInterval == 0 {
 		cfg.SweepInterval = time.Second
+	}
+	if cfg.ReconcileInterval == 0 {
+		cfg.ReconcileInterval = 10 * time.Minute
+	}
+	if cfg.JobsInterval <= 0 {
+		cfg.JobsInterval = 30 * time.Second
 	}
 	if cfg.MayRedeem == nil {
 		cfg.MayRedeem = func(string, string) bool { return false }
@@ -88,6 +131,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		cfg:    cfg,
 		tokens: token.NewVerifier(cfg.URL, cfg.Keys, cfg.Now),
 		quotas: quota.New(cfg.Now),
+		kicked: make(chan struct{}, 1),
 
 		strangers: rate.NewLimiter(strangersPerSecond, strangersBurst),
 	}

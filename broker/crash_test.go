@@ -32,6 +32,7 @@ func TestCrashes(t *testing.T) {
 		for range rapid.IntRange(1, 25).Draw(t, "length") {
 			s.turn()
 			s.check()
+			s.checkRenewals()
 		}
 		s.recover()
 	})
@@ -48,8 +49,8 @@ type story struct {
 
 // The targets of stories, and their sources.
 var (
-	storyTargets = []string{"db", "plain", "api", "fixed", "sts", "endless", "long"}
-	storySources = []string{"vault", "plain", "fixed", "sts", "endless", "long"}
+	storyTargets = []string{"db", "plain", "api", "fixed", "sts", "endless", "long", "short"}
+	storySources = []string{"vault", "plain", "fixed", "sts", "endless", "long", "short"}
 )
 
 // turn does one step; the process may die in it, and then the next one starts.
@@ -92,7 +93,12 @@ func (s *story) exchange() func() {
 		Target:         rapid.SampledFrom(storyTargets).Draw(s.t, "target"),
 		IdempotencyKey: rapid.SampledFrom([]string{"", "a", "b"}).Draw(s.t, "key"),
 	}
+	atOnce := rapid.Bool().Draw(s.t, "delivered at once")
 	return func() {
+		if atOnce {
+			s.deliver(want)
+			return
+		}
 		g, err := s.Exchange(context.Background(), as(runner), want)
 		if s.told(err); err != nil {
 			return
@@ -101,6 +107,20 @@ func (s *story) exchange() func() {
 		if s.told(err); err == nil {
 			s.grants, s.tokens = append(s.grants, g), append(s.tokens, tok.RevealString())
 		}
+	}
+}
+
+func (s *story) deliver(want cred.Request) {
+	got, err := s.Deliver(context.Background(), as(runner), want, "")
+	s.told(err)
+	switch {
+	case err != nil && (got.Redeemed != nil || !got.Token.IsZero()):
+		s.wrong = append(s.wrong, "a secret came with an error")
+	case err != nil:
+	case got.Redeemed != nil && got.Redeemed.Lease.State() != cred.LeaseIssued:
+		s.wrong = append(s.wrong, "a secret came with a lease that is "+string(got.Redeemed.Lease.State()))
+	default:
+		s.grants, s.tokens = append(s.grants, got.Grant), append(s.tokens, got.Token.RevealString())
 	}
 }
 
@@ -152,12 +172,12 @@ func (s *story) revoke() func() {
 // fault plans what goes wrong next.
 func (s *story) fault() func() {
 	f := rapid.SampledFrom([]fault{notDone, refusedOff, doneLost, doneOddly}).Draw(s.t, "fault")
-	where := rapid.SampledFrom([]string{"reserve", "issue", "revoke", "store"}).Draw(s.t, "where")
+	where := rapid.SampledFrom([]string{"reserve", "issue", "revoke", "renew", "store"}).Draw(s.t, "where")
 	name := rapid.SampledFrom(storySources).Draw(s.t, "source")
 	before := rapid.IntRange(0, 3).Draw(s.t, "writes before it")
 	return func() {
 		if where != "store" {
-			if where == "issue" || f == notDone || f == doneLost {
+			if where == "issue" || where == "renew" || f == notDone || f == doneLost {
 				s.sources[name].plan(where, f)
 			}
 			return

@@ -5,6 +5,10 @@
 // its leases at their sources. Run sweeps: it ends what is due and finishes what a crash left
 // half-way, with the same function (settle) that the live calls use.
 //
+// Rotate replaces a root credential by another. Its journal is written first, and one function
+// (stepRotation) takes it from step to step, in whichever process: it claims the step, lets the root's
+// issuer.Rotator act outside of any transaction, and writes the outcome with its entry.
+//
 // The caller is an argument of every verb, and every verb that changes something appends its audit
 // entry in the transaction of the change. The package knows no wire, no driver and no source.
 package broker

@@ -21,16 +21,24 @@ import (
 // another request is a Conflict. A refusal is recorded and names the rule and the condition that
 // failed, where the caller may know them.
 func (b *Broker) Exchange(ctx context.Context, who Caller, want cred.Request) (cred.Grant, error) {
+	return b.exchange(ctx, who, want, nil)
+}
+
+// exchange is Exchange, with a lease that may begin in the transaction of the grant.
+func (b *Broker) exchange(ctx context.Context, who Caller, want cred.Request, e *early) (cred.Grant, error) {
 	a := b.ask(who, want)
 	d, err := b.judge(a)
 	if err != nil {
 		return cred.Grant{}, b.recordDenial(ctx, a, d, err)
 	}
 	charge := b.charge(a, d)
+	e.prepare(ctx, b, a, d, func(tx store.Tx) (prospect, error) { return b.foresee(tx, a, d) }, charge)
 	var out cred.Grant
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
-		out, err = b.grant(ctx, tx, a, d, charge)
-		return err
+		if out, err = b.grant(ctx, tx, a, d, charge); err != nil {
+			return err
+		}
+		return e.begin(ctx, tx, out)
 	})
 	if err != nil {
 		return cred.Grant{}, b.notGranted(ctx, a, d, err)
@@ -43,13 +51,15 @@ func (b *Broker) Exchange(ctx context.Context, who Caller, want cred.Request) (c
 type asked struct {
 	who    Caller
 	want   cred.Request
+	id     cred.GrantID // of the grant, should this make one
 	digest cred.Digest
 	retry  string // see retryKey
 	now    time.Time
 }
 
 func (b *Broker) ask(who Caller, want cred.Request) asked {
-	return asked{who, want, want.Digest(who.Principal), retryKey(who.Principal, want.IdempotencyKey), b.now()}
+	now := b.now()
+	return asked{who, want, cred.NewGrantID(now), want.Digest(who.Principal), retryKey(who.Principal, want.IdempotencyKey), now}
 }
 
 // judge is everything about a decision that needs no store. The decision is of use beside an error,
@@ -82,19 +92,60 @@ func (b *Broker) charge(a asked, d policy.Decision) func() error {
 	})
 }
 
+// prospect is what a decision that allows leads to as things stand.
+type prospect struct {
+	outcome  outcome
+	grant    cred.Grant // as it was found, or as it will be made
+	standing *Standing  // which lets it through; nil: none, or none is needed
+}
+
+type outcome int
+
+const (
+	wasMade    outcome = iota // an earlier try made it, and it is what it is
+	isClaimed                 // an earlier try made it, and it is approved by now
+	asksPeople                // they have to agree first
+	isGranted                 // it is active at once
+)
+
+// foresee tells what a decision that allows leads to, and writes nothing.
+func (b *Broker) foresee(tx store.Tx, a asked, d policy.Decision) (prospect, error) {
+	if err := checkLocks(tx, a.who.Principal, a.want.Target, a.now); err != nil {
+		return prospect{}, err
+	}
+	if earlier, ok, err := earlierGrant(tx, a); err != nil || ok {
+		switch {
+		case err != nil:
+		case !b.sameCaller(earlier.Holder, a.who.Principal):
+			err = refused{errOtherCaller}
+		case earlier.State() == cred.GrantApproved:
+			return prospect{outcome: isClaimed, grant: earlier}, nil
+		}
+		return prospect{outcome: wasMade, grant: earlier}, err
+	}
+	standing, err := b.standingFor(tx, a, d)
+	if err != nil {
+		return prospect{}, err
+	}
+	if d.Demand != nil && standing == nil {
+		return prospect{outcome: asksPeople}, nil
+	}
+	p := prospect{outcome: isGranted, grant: a.active(d), standing: standing}
+	if standing != nil {
+		p.grant.Demand, p.grant.Approvals = d.Demand, standing.lend()
+		p.grant.NotAfter = earliest(p.grant.NotAfter, standing.NotAfter)
+	}
+	return p, nil
+}
+
 // grant writes what a decision that allows leads to.
 func (b *Broker) grant(ctx context.Context, tx store.Tx, a asked, d policy.Decision, charge func() error) (cred.Grant, error) {
-	if err := checkLocks(tx, a.who.Principal, a.want.Target, a.now); err != nil {
-		return cred.Grant{}, err
-	}
-	if earlier, found, err := earlierGrant(tx, a); err != nil || found {
-		if err == nil && found && !b.sameCaller(earlier.Holder, a.who.Principal) {
-			return earlier, refused{errOtherCaller}
-		}
-		if err == nil && earlier.State() == cred.GrantApproved {
-			return b.claim(ctx, tx, a, d, earlier)
-		}
-		return earlier, err
+	p, err := b.foresee(tx, a, d)
+	switch {
+	case err != nil || p.outcome == wasMade:
+		return p.grant, err
+	case p.outcome == isClaimed:
+		return b.claim(ctx, tx, a, d, p.grant)
 	}
 	if err := charge(); err != nil {
 		return cred.Grant{}, err
@@ -102,20 +153,13 @@ func (b *Broker) grant(ctx context.Context, tx store.Tx, a asked, d policy.Decis
 	if err := spend(tx, a.who.once, a.now); err != nil {
 		return cred.Grant{}, err
 	}
-	standing, err := b.standingFor(tx, a, d)
-	if err != nil {
-		return cred.Grant{}, err
-	}
-	if d.Demand != nil && standing == nil {
+	if p.outcome == asksPeople {
 		return b.request(ctx, tx, a, d)
 	}
-	g := a.active(d)
-	entry := decisionOf(d)
-	if standing != nil {
-		g.Demand, g.Approvals = d.Demand, standing.lend()
-		g.NotAfter = earliest(g.NotAfter, standing.NotAfter)
-		entry.Exempt = "standing/" + standing.ID
-		if err := standing.used(tx); err != nil {
+	g, entry := p.grant, decisionOf(d)
+	if p.standing != nil {
+		entry.Exempt = "standing/" + p.standing.ID
+		if err := p.standing.used(tx); err != nil {
 			return g, err
 		}
 	}
@@ -131,7 +175,7 @@ func (b *Broker) grant(ctx context.Context, tx store.Tx, a asked, d policy.Decis
 
 // active is the grant of a request that needs nobody's approval now.
 func (a asked) active(d policy.Decision) cred.Grant {
-	g := cred.NewGrant(cred.NewGrantID(a.now), a.who.Principal, a.want, a.now, earliest(a.now.Add(d.TTL), d.Until))
+	g := cred.NewGrant(a.id, a.who.Principal, a.want, a.now, earliest(a.now.Add(d.TTL), d.Until))
 	return a.ruled(g, d)
 }
 

@@ -31,7 +31,7 @@ func TestExchangeGrants(t *testing.T) {
 	if claims.Grant.ID != g.ID || !claims.ExpiresAt.Equal(g.NotAfter) || !cmp.Equal(claims.Scopes, []string{"read"}) {
 		t.Errorf("the token says %+v", claims)
 	}
-	if len(w.Offers(runner)) != 11 || len(w.Offers(nosy)) != 2 { // what people can ask for
+	if len(w.Offers(runner)) != 12 || len(w.Offers(nosy)) != 2 { // what people can ask for
 		t.Errorf("%d and %d offers", len(w.Offers(runner)), len(w.Offers(nosy)))
 	}
 }

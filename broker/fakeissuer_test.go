@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,8 @@ type source struct {
 	unsure    bool // a reservation alone can't tell whether they can: Revoke answers Invalid
 	terse     bool // Issue does not repeat the handle that was reserved
 	lifeAfter time.Duration
+	short     time.Duration // they live so long at the most, unless they are renewed; zero: as long as asked
+	longest   time.Duration // since they were made, renewed or not; zero: no bound
 
 	mu       sync.Mutex
 	made     map[string]minted // by handle; guarded by mu, as is all below
@@ -39,6 +42,8 @@ type source struct {
 	secrets  []string          // every secret and handle that ever was
 	calls    []string          // "issue", "revoke", in order
 	next     map[string][]fault
+	asked    map[cred.GrantID]time.Time          // the latest end that renewals were asked for
+	others   []string                            // names of what others made there
 	during   func(spec issuer.Spec, minted bool) // called in the middle of Issue, before and after it mints
 }
 
@@ -48,10 +53,11 @@ type minted struct {
 	grant    cred.GrantID
 	notAfter time.Time // zero: none
 	revoked  bool
+	made     time.Time
 }
 
 func newSource(now func() time.Time) *source {
-	return &source{now: now, made: map[string]minted{}, reserved: map[string]bool{}, next: map[string][]fault{}}
+	return &source{now: now, made: map[string]minted{}, reserved: map[string]bool{}, next: map[string][]fault{}, asked: map[cred.GrantID]time.Time{}}
 }
 
 // plan says what the next calls of a method do; those after them work.
@@ -113,13 +119,16 @@ func (s *source) mint(spec issuer.Spec) (cred.Credential, cred.Lease, bool) {
 	if s.endless {
 		l.NotAfter = time.Time{}
 	}
+	if s.short > 0 {
+		l.NotAfter, l.Renewable = earliest(l.NotAfter, s.now().Add(s.short)), true
+	}
 	if s.stands {
 		l.Handle, l.Note = "", "it stands"
 	}
 	if s.terse {
 		l.Handle = ""
 	}
-	s.made[handle] = minted{lease: spec.ID, grant: spec.Grant, notAfter: l.NotAfter}
+	s.made[handle] = minted{lease: spec.ID, grant: spec.Grant, notAfter: l.NotAfter, made: s.now()}
 	c := cred.Credential{Type: cred.Bearer, Fields: map[string]cred.Secret{"token": cred.SecretString(secret)}, NotAfter: l.NotAfter}
 	return c, l, true
 }
@@ -213,6 +222,76 @@ func (i fakeIssuer) Revoke(ctx context.Context, l cred.Lease) error {
 		return cred.Errorf(cred.Invalid, "fake.revoke", "the source may keep this one until its end", "sts")
 	}
 	return nil
+}
+
+// fakeRenewer is a fakeReserver whose credentials live shortly, and can be renewed. Its source lists
+// what lives there.
+type fakeRenewer struct{ fakeReserver }
+
+func (i fakeRenewer) Renew(ctx context.Context, l cred.Lease, until time.Time) (time.Time, error) {
+	i.process.step("renew")
+	f := i.begin("renew")
+	switch f {
+	case notDone:
+		return time.Time{}, cred.Errorf(cred.Unavailable, "fake.renew", "the source is not there", "no route")
+	case refusedOff:
+		return time.Time{}, cred.Errorf(cred.Invalid, "fake.renew", "this one is not renewed", "no")
+	case hangs:
+		<-ctx.Done()
+	}
+	end, ok := i.extend(l.Handle, until)
+	i.process.step("renewed")
+	switch {
+	case f == doneLost, f == hangs:
+		return time.Time{}, cred.Errorf(cred.Unavailable, "fake.renew", "the source's answer was lost", "eof")
+	case f == doneOddly:
+		return time.Time{}, context.DeadlineExceeded
+	case !ok:
+		return time.Time{}, cred.Errorf(cred.NotFound, "fake.renew", "the source has no such lease", "gone")
+	}
+	return end, nil
+}
+
+// extend lets a credential live on, for its source's short life and never beyond its longest.
+func (s *source) extend(handle string, until time.Time) (time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.made[handle]
+	if !ok || m.revoked || !s.now().Before(m.notAfter) {
+		return time.Time{}, false
+	}
+	if until.After(s.asked[m.grant]) {
+		s.asked[m.grant] = until
+	}
+	m.notAfter = earliest(until, s.now().Add(s.short))
+	if s.longest > 0 {
+		m.notAfter = earliest(m.notAfter, m.made.Add(s.longest))
+	}
+	s.made[handle] = m
+	return m.notAfter, true
+}
+
+func (i fakeRenewer) Live(context.Context) ([]string, error) {
+	i.process.step("list")
+	if f := i.begin("list"); f != works {
+		return nil, cred.Errorf(cred.Unavailable, "fake.list", "the source is not there", "no route")
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	names := slices.Clone(i.others)
+	for handle, m := range i.made {
+		if !m.revoked && (m.notAfter.IsZero() || i.now().Before(m.notAfter)) {
+			names = append(names, "name-of-"+handle)
+		}
+	}
+	return names, nil
+}
+
+func (i fakeRenewer) NameOf(l cred.Lease) string {
+	if l.Handle == "" {
+		return ""
+	}
+	return "name-of-" + l.Handle
 }
 
 // process is one life of a broker: it dies at a chosen step and does nothing after it.

@@ -10,10 +10,13 @@ import (
 	"github.com/daypass-io/daypass/store"
 )
 
+// KeysRecord is where a store keeps the ring that signs grant tokens.
+func KeysRecord() store.Key { return store.Key{Table: store.Keys, ID: "grant-tokens"} }
+
 // OpenKeys returns the key ring that signs grant tokens, and makes it where the store has none.
 // The store must be a sealed one.
 func OpenKeys(ctx context.Context, st store.Store, alg string, now time.Time) (*token.KeyRing, error) {
-	key := store.Key{Table: store.Keys, ID: "grant-tokens"}
+	key := KeysRecord()
 	var encoded cred.Secret
 	fresh, err := token.NewKeyRing(alg, now)
 	if err != nil {

@@ -126,7 +126,7 @@ func (b *Broker) Export(ctx context.Context, who cred.Principal, f ExportFilter,
 			return audit.Trailer{}, err
 		}
 	}
-	return audit.Trailer{Note: cp.Note, VerifierKey: b.cfg.Log.VerifierKey()}, nil
+	return b.cfg.Log.Trailer(ctx, cp)
 }
 
 // Checkpoint returns a signed checkpoint over everything recorded before the call.
@@ -135,7 +135,10 @@ func (b *Broker) Checkpoint(ctx context.Context, who cred.Principal) (audit.Trai
 		return audit.Trailer{}, err
 	}
 	cp, err := b.cfg.Log.Checkpoint(ctx)
-	return audit.Trailer{Note: cp.Note, VerifierKey: b.cfg.Log.VerifierKey()}, err
+	if err != nil {
+		return audit.Trailer{}, err
+	}
+	return b.cfg.Log.Trailer(ctx, cp)
 }
 
 // grantFacts is what a filter asks of a grant: entries about a grant name the grant alone.

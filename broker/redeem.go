@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/cred"
@@ -76,7 +77,14 @@ type attempt struct {
 	target   cred.Target
 	redeemer string
 	issuer   issuer.Issuer
+
+	spec  issuer.Spec // set by reserve, as is until
+	until time.Time   // when the intent counts as abandoned, less a margin: nobody issues any more
+	lease cred.Lease  // the intent, once it is written
 }
+
+// redeemerHolder is the redeemer of what is delivered directly.
+const redeemerHolder = "holder"
 
 // admit checks that the grant can be used, and by whom asks.
 func (b *Broker) admit(ctx context.Context, who cred.Principal, id cred.GrantID) (*attempt, error) {
@@ -101,7 +109,7 @@ func (b *Broker) admit(ctx context.Context, who cred.Principal, id cred.GrantID)
 	}
 	switch {
 	case a.grant.Deliver == cred.DeliverDirect && who.Same(a.grant.Holder):
-		a.redeemer = "holder"
+		a.redeemer = redeemerHolder
 	case a.grant.Deliver == cred.DeliverProxy && who.Kind == cred.KindProxy && b.cfg.MayRedeem(who.Name, a.target.Name):
 		a.redeemer = "proxy/" + who.Name
 	case a.grant.Deliver == cred.DeliverProxy && who.Kind != cred.KindProxy:
@@ -167,80 +175,105 @@ var errInProgress = &cred.Error{
 
 // issue is intent, act, outcome.
 func (a *attempt) issue(ctx context.Context) (Redeemed, error) {
-	now := a.b.now()
-	var err error
-	if a.target.Credential, err = issuer.Narrow(a.target.Credential, a.grant.Params); err != nil {
+	if err := a.reserve(ctx); err != nil {
 		return Redeemed{}, err
 	}
-	spec := issuer.Spec{
-		ID: cred.NewLeaseID(now), Grant: a.grant.ID, Holder: a.grant.Holder, Target: a.target,
-		Scopes: a.grant.Want.Scopes, Params: a.grant.Params, NotAfter: a.grant.NotAfter,
-	}
-	// The issuer may answer only until the intent counts as abandoned; from here on the caller's
-	// leaving changes nothing.
-	act, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.b.cfg.IssueTimeout*3/4)
-	defer cancel()
-	if r, ok := a.issuer.(issuer.Reserver); ok {
-		handle, err := r.Reserve(act, spec)
-		if err != nil {
-			return Redeemed{}, err
-		}
-		spec.Handle = handle
-	}
 	failpoint.Hit("redeem.before-intent")
-	lease, err := a.intend(act, cred.NewLease(spec.ID, a.grant.ID, a.redeemer, a.target.Credential.Issuer, spec.Handle, now, a.grant.NotAfter))
-	if err != nil {
+	if err := a.intend(ctx); err != nil {
 		return Redeemed{}, err
 	}
 	failpoint.Hit("redeem.after-intent")
-	credential, made, err := a.issuer.Issue(act, spec)
-	if err != nil {
-		return Redeemed{}, a.failed(ctx, lease, err)
+	return a.mint(ctx)
+}
+
+// act bounds what is done at the source: from here on the caller's leaving changes nothing, and the
+// issuer may answer only until the intent counts as abandoned.
+func (a *attempt) act(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithDeadline(context.WithoutCancel(ctx), a.until)
+}
+
+// reserve says what is to be minted, and has the source name it where that can be done beforehand.
+func (a *attempt) reserve(ctx context.Context) error {
+	now := a.b.now()
+	a.until = time.Now().Add(a.b.cfg.IssueTimeout * 3 / 4)
+	var err error
+	if a.target.Credential, err = issuer.Narrow(a.target.Credential, a.grant.Params); err != nil {
+		return err
 	}
-	failpoint.Hit("redeem.after-issue")
-	lease, err = a.conclude(ctx, lease, credential, made)
-	if err != nil {
-		return Redeemed{}, err
+	a.spec = issuer.Spec{
+		ID: cred.NewLeaseID(now), Grant: a.grant.ID, Holder: a.grant.Holder, Target: a.target,
+		Scopes: a.grant.Want.Scopes, Params: a.grant.Params, NotAfter: a.grant.NotAfter,
 	}
-	failpoint.Hit("redeem.after-outcome")
-	return Redeemed{Grant: a.grant, Target: a.target, Lease: lease, Credential: credential}, nil
+	if r, ok := a.issuer.(issuer.Reserver); ok {
+		act, cancel := a.act(ctx)
+		defer cancel()
+		if a.spec.Handle, err = r.Reserve(act, a.spec); err != nil {
+			return err
+		}
+	}
+	a.lease = cred.NewLease(a.spec.ID, a.grant.ID, a.redeemer, a.target.Credential.Issuer, a.spec.Handle, now, a.grant.NotAfter)
+	return nil
 }
 
 // intend writes the intent, if the grant is still usable and nobody else redeems it.
-func (a *attempt) intend(ctx context.Context, l cred.Lease) (cred.Lease, error) {
+func (a *attempt) intend(ctx context.Context) error {
+	ctx, cancel := a.act(ctx)
+	defer cancel()
 	var stored cred.Lease
-	err := a.b.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		g, err := getGrant(tx, a.grant.ID)
-		if err != nil {
-			return err
-		}
-		if err := g.Usable(a.b.now()); err != nil {
-			return err
-		}
-		if err := checkLocks(tx, g.Holder, g.Want.Target, a.b.now()); err != nil {
-			return err
-		}
-		for other, err := range leasesOf(tx, g.ID) {
-			if err != nil {
-				return err
-			}
-			if a.blocks(other) {
-				return errInProgress
-			}
-		}
-		stored, err = a.b.writeLease(ctx, tx, l, g, audit.LeaseIntent)
+	err := a.b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
+		stored, err = a.intendIn(ctx, tx)
 		return err
 	})
 	if r, ok := errors.AsType[refused](err); ok {
 		err = r.why
 	}
 	if errors.Is(err, errInProgress) {
-		return l, err
+		return err
 	}
 	if err != nil {
-		return l, notRecorded(err)
+		return notRecorded(err)
 	}
-	return stored, nil
+	a.lease = stored
+	return nil
+}
+
+func (a *attempt) intendIn(ctx context.Context, tx store.Tx) (cred.Lease, error) {
+	g, err := getGrant(tx, a.grant.ID)
+	if err != nil {
+		return a.lease, err
+	}
+	if err := g.Usable(a.b.now()); err != nil {
+		return a.lease, err
+	}
+	if err := checkLocks(tx, g.Holder, g.Want.Target, a.b.now()); err != nil {
+		return a.lease, err
+	}
+	for other, err := range leasesOf(tx, g.ID) {
+		if err != nil {
+			return a.lease, err
+		}
+		if a.blocks(other) {
+			return a.lease, errInProgress
+		}
+	}
+	return a.b.writeLease(ctx, tx, a.lease, g, audit.LeaseIntent)
+}
+
+// mint is act and outcome, once the intent is written.
+func (a *attempt) mint(ctx context.Context) (Redeemed, error) {
+	act, cancel := a.act(ctx)
+	defer cancel()
+	credential, made, err := a.issuer.Issue(act, a.spec)
+	if err != nil {
+		return Redeemed{}, a.failed(ctx, a.lease, err)
+	}
+	failpoint.Hit("redeem.after-issue")
+	lease, err := a.conclude(ctx, a.lease, credential, made)
+	if err != nil {
+		return Redeemed{}, err
+	}
+	failpoint.Hit("redeem.after-outcome")
+	return Redeemed{Grant: a.grant, Target: a.target, Lease: lease, Credential: credential}, nil
 }
 
 // conclude writes the outcome. If the grant ended meanwhile, or the outcome can't be written, what was
@@ -285,7 +318,7 @@ func (a *attempt) writeOutcome(ctx context.Context, intent cred.Lease, c cred.Cr
 		if err != nil {
 			return err
 		}
-		lease.Note = made.Note
+		lease.Note, lease.Renewable = made.Note, made.Renewable
 		if lease, err = a.b.writeLease(ctx, tx, lease, g, audit.LeaseIssued); err != nil || over == nil && !unwanted {
 			return err
 		}
@@ -322,6 +355,7 @@ func (a *attempt) failed(ctx context.Context, l cred.Lease, why error) error {
 	if madeNothing(why) {
 		mode = notMade
 	}
+	a.b.raiseAlarm(ctx, a.grant, l, why)
 	a.settleUnwanted(context.WithoutCancel(ctx), l, mode)
 	a.b.cfg.Logger.WarnContext(ctx, "the issuer did not issue", "issuer", l.Issuer, "grant", l.Grant, "lease", l.ID, "error", why)
 	return why

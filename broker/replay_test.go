@@ -67,13 +67,16 @@ var (
 		to   cred.LeaseState
 		from []cred.LeaseState
 	}{
-		audit.LeaseIntent:   {cred.LeaseIntent, []cred.LeaseState{""}},
-		audit.LeaseIssued:   {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIntent}},
-		audit.LeaseFailed:   {cred.LeaseFailed, []cred.LeaseState{cred.LeaseIntent}},
-		audit.LeaseRevoking: {cred.LeaseRevoking, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued}},
-		audit.LeaseUnknown:  {cred.LeaseUnknown, []cred.LeaseState{cred.LeaseIntent, cred.LeaseRevoking}},
-		audit.LeaseRevoked:  {cred.LeaseRevoked, []cred.LeaseState{cred.LeaseRevoking}},
-		audit.LeaseExpired:  {cred.LeaseExpired, []cred.LeaseState{cred.LeaseIssued, cred.LeaseUnknown, cred.LeaseRevoking}},
+		audit.LeaseIntent:     {cred.LeaseIntent, []cred.LeaseState{""}},
+		audit.LeaseIssued:     {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIntent}},
+		audit.LeaseFailed:     {cred.LeaseFailed, []cred.LeaseState{cred.LeaseIntent}},
+		audit.LeaseRevoking:   {cred.LeaseRevoking, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued}},
+		audit.LeaseUnknown:    {cred.LeaseUnknown, []cred.LeaseState{cred.LeaseIntent, cred.LeaseRevoking}},
+		audit.LeaseRevoked:    {cred.LeaseRevoked, []cred.LeaseState{cred.LeaseRevoking}},
+		audit.LeaseRenewed:    {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIssued}},
+		audit.LeaseNotRenewed: {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIssued}},
+		audit.LeaseMissing:    {cred.LeaseRevoking, []cred.LeaseState{cred.LeaseIssued}},
+		audit.LeaseExpired:    {cred.LeaseExpired, []cred.LeaseState{cred.LeaseIssued, cred.LeaseUnknown, cred.LeaseRevoking}},
 	}
 )
 

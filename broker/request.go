@@ -16,7 +16,7 @@ import (
 
 // request writes a grant that waits for approval, and has those told who are asked.
 func (b *Broker) request(ctx context.Context, tx store.Tx, a asked, d policy.Decision) (cred.Grant, error) {
-	g := a.ruled(cred.NewRequest(cred.NewGrantID(a.now), a.who.Principal, a.want, *d.Demand, d.TTL, a.now), d)
+	g := a.ruled(cred.NewRequest(a.id, a.who.Principal, a.want, *d.Demand, d.TTL, a.now), d)
 	if err := createGrant(tx, g); err != nil {
 		return g, err
 	}
@@ -34,6 +34,11 @@ func (b *Broker) request(ctx context.Context, tx store.Tx, a asked, d policy.Dec
 // caller shows a token of the same identity again, with the same immutable claims, and asks for what
 // was approved. A request that still waits is returned as it stands, and so is one that is active.
 func (b *Broker) Claim(ctx context.Context, who Caller, id cred.GrantID, want cred.Request) (cred.Grant, error) {
+	return b.claimRequest(ctx, who, id, want, nil)
+}
+
+// claimRequest is Claim, with a lease that may begin in the transaction of the claim.
+func (b *Broker) claimRequest(ctx context.Context, who Caller, id cred.GrantID, want cred.Request, e *early) (cred.Grant, error) {
 	a := b.ask(who, want)
 	out, err := b.holderGrant(ctx, who.Principal, id)
 	if err != nil {
@@ -49,16 +54,23 @@ func (b *Broker) Claim(ctx context.Context, who Caller, id cred.GrantID, want cr
 	if err != nil {
 		return cred.Grant{}, b.recordDenial(ctx, a, d, err)
 	}
-	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+	approved := func(tx store.Tx) (prospect, error) {
 		g, err := getGrant(tx, id)
+		if err == nil {
+			err = checkLocks(tx, who.Principal, want.Target, a.now)
+		}
+		return prospect{outcome: isClaimed, grant: g}, err
+	}
+	e.prepare(ctx, b, a, d, approved, nil)
+	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		p, err := approved(tx)
 		if err != nil {
 			return err
 		}
-		if err := checkLocks(tx, who.Principal, want.Target, a.now); err != nil {
+		if out, err = b.claim(ctx, tx, a, d, p.grant); err != nil {
 			return err
 		}
-		out, err = b.claim(ctx, tx, a, d, g)
-		return err
+		return e.begin(ctx, tx, out)
 	})
 	if err != nil {
 		return cred.Grant{}, b.notGranted(ctx, a, d, err)
@@ -95,17 +107,12 @@ var errOtherCaller = &cred.Error{
 // claim activates an approved grant in the transaction of its claim. Policy has been asked again by
 // then: a rule that is gone, or asks for more people than agreed, gives nothing.
 func (b *Broker) claim(ctx context.Context, tx store.Tx, a asked, d policy.Decision, g cred.Grant) (cred.Grant, error) {
-	if err := b.mayClaim(a, d, g); err != nil {
+	active, err := b.claimed(a, d, g)
+	if err != nil {
 		return g, refused{err}
 	}
 	if err := spend(tx, a.who.once, a.now); err != nil {
 		return g, err
-	}
-	g.TTL, g.Until, g.Params, g.Deliver = min(g.TTL, d.TTL), d.Until, d.Params, d.Deliver
-	g.Rule, g.PolicyHash, g.Renewals = d.Rule, d.PolicyHash, d.Renewals
-	active, err := g.Activate(a.now)
-	if err != nil {
-		return g, refused{err}
 	}
 	if err := b.owe(tx, &active, d); err != nil {
 		return g, err
@@ -115,6 +122,16 @@ func (b *Broker) claim(ctx context.Context, tx store.Tx, a asked, d policy.Decis
 	}
 	active.Rev++
 	return active, tx.Append(a.event(ctx, audit.ExchangeGranted, active, decisionOf(d)))
+}
+
+// claimed is what an approved grant is once it has been claimed.
+func (b *Broker) claimed(a asked, d policy.Decision, g cred.Grant) (cred.Grant, error) {
+	if err := b.mayClaim(a, d, g); err != nil {
+		return g, err
+	}
+	g.TTL, g.Until, g.Params, g.Deliver = min(g.TTL, d.TTL), d.Until, d.Params, d.Deliver
+	g.Rule, g.PolicyHash, g.Renewals = d.Rule, d.PolicyHash, d.Renewals
+	return g.Activate(a.now)
 }
 
 func (b *Broker) mayClaim(a asked, d policy.Decision, g cred.Grant) error {

@@ -39,6 +39,7 @@ func (b *Broker) Review(ctx context.Context, who Caller, id cred.GrantID, digest
 		return cred.Grant{}, notRecorded(err)
 	}
 	b.waiters.changed(id)
+	b.rotationReviewed(ctx, g)
 	return g, nil
 }
 

@@ -54,6 +54,9 @@ func (b *Broker) stepLease(ctx context.Context, key store.Key, mode settling) (l
 		}
 		next, err := b.advance(ctx, tx, l, g, mode)
 		out = leaseStep{lease: next, revoke: next.State() == cred.LeaseRevoking}
+		if err == nil && mode == whenDue && next.State() == cred.LeaseIssued && next.Renewable {
+			return putLease(tx, next, b.dueOf(next, g)) // it was due to be renewed, and is not
+		}
 		if err != nil || !out.revoke {
 			return err
 		}
@@ -102,10 +105,12 @@ func (b *Broker) dueOf(l cred.Lease, g cred.Grant) time.Time {
 		return l.CreatedAt.Add(b.cfg.IssueTimeout)
 	case l.State() == cred.LeaseRevoking:
 		return b.now()
+	case b.renews(l, g):
+		return renewalDue(b.now(), l)
 	case l.State() == cred.LeaseIssued && l.Revocable:
-		return earliest(l.NotAfter, g.NotAfter)
+		return earliest(l.End(), g.NotAfter)
 	default:
-		return l.NotAfter
+		return l.End()
 	}
 }
 
@@ -149,7 +154,7 @@ func nextLease(l cred.Lease, now time.Time, mode settling, grantOver, abandoned 
 }
 
 // ended reports whether a credential's own end has passed; one that has none does not end by itself.
-func ended(l cred.Lease, now time.Time) bool { return !l.NotAfter.IsZero() && !now.Before(l.NotAfter) }
+func ended(l cred.Lease, now time.Time) bool { return !l.NotAfter.IsZero() && !now.Before(l.End()) }
 
 // revokeAtSource asks the issuer to end a lease.
 func (b *Broker) revokeAtSource(ctx context.Context, l cred.Lease) error {
@@ -188,7 +193,7 @@ func (b *Broker) recordRevocation(ctx context.Context, key store.Key, answer err
 			kind = audit.LeaseUnknown
 			l, err = l.Unknown(cred.PublicText(answer))
 		default:
-			return putLease(tx, l, earliest(now.Add(retryAfter(now.Sub(l.CreatedAt))), l.NotAfter))
+			return putLease(tx, l, earliest(now.Add(retryAfter(now.Sub(l.CreatedAt))), l.End()))
 		}
 		if err != nil {
 			return err

@@ -22,6 +22,11 @@ const (
 // Run ends what is due until ctx ends: grants whose time ran out, leases whose grant is over, and
 // what a crash left half-way. It returns nil when ctx ends; failures are logged and tried again.
 func (b *Broker) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { b.runRotations(ctx) })
+	wg.Go(func() { b.reconcile(ctx) })
+	wg.Go(func() { b.watchJobs(ctx) })
 	tick := time.NewTicker(b.cfg.SweepInterval)
 	defer tick.Stop()
 	for {
@@ -36,16 +41,12 @@ func (b *Broker) Run(ctx context.Context) error {
 	}
 }
 
-// Sweep does one turn of Run: everything that is due now.
+// Sweep does one turn of Run: everything that is due now but rotations, see AdvanceRotations.
 func (b *Broker) Sweep(ctx context.Context) error {
 	if err := b.eachDue(ctx, store.Grants, b.sweepGrant); err != nil {
 		return err
 	}
-	err := b.eachDue(ctx, store.Leases, func(ctx context.Context, key store.Key) error {
-		_, err := b.settle(ctx, key, whenDue)
-		return err
-	})
-	if err != nil {
+	if err := b.eachDue(ctx, store.Leases, b.sweepLease); err != nil {
 		return err
 	}
 	for table, do := range map[store.Table]func(context.Context, store.Key) error{
@@ -118,6 +119,19 @@ func (b *Broker) due(ctx context.Context, table store.Table, limit int) ([]store
 		return nil
 	})
 	return keys, err
+}
+
+// sweepLease renews a lease whose grant lives on, and takes every other one towards its end.
+func (b *Broker) sweepLease(ctx context.Context, key store.Key) error {
+	r, due, err := b.beginRenewal(ctx, key)
+	if err != nil {
+		return err
+	}
+	if due {
+		return b.extend(ctx, r)
+	}
+	_, err = b.settle(ctx, key, whenDue)
+	return err
 }
 
 // sweepGrant ends a grant whose time ran out. What can be revoked of its leases is due by then, too.

@@ -122,13 +122,14 @@ func buildWorld(t tb, dir string, now func() time.Time) *world {
 	w.idp, err = testIssuer()
 	w.must(err)
 	w.sources = map[string]*source{}
-	for _, name := range []string{"vault", "plain", "fixed", "sts", "endless", "long"} {
+	for _, name := range []string{"vault", "plain", "fixed", "sts", "endless", "long", "short"} {
 		w.sources[name] = newSource(now)
 	}
 	w.sources["fixed"].stands = true
 	w.sources["sts"].stands, w.sources["sts"].unsure = true, true
 	w.sources["endless"].endless = true
 	w.sources["long"].lifeAfter = time.Hour
+	w.sources["short"].short = 4 * time.Minute
 	w.start()
 	return w
 }
@@ -166,6 +167,9 @@ func (w *world) start() {
 		if name == "vault" || name == "sts" || name == "long" {
 			issuers[name] = fakeReserver{fakeIssuer{s, w.process}}
 		}
+		if name == "short" {
+			issuers[name] = fakeRenewer{fakeReserver{fakeIssuer{s, w.process}}}
+		}
 	}
 	cfg := Config{
 		URL: brokerURL, Store: w.store, Log: w.disk.Log(), Identity: who, Policy: set, Keys: w.keys,
@@ -202,7 +206,7 @@ func rules() policy.Source {
 	return policy.Source{
 		Targets: []policy.Target{
 			target("db", "vault"), target("plain", "plain"), target("fixed", "fixed"), target("sts", "sts"),
-			target("endless", "endless"), target("long", "long"), api, target("hidden", "vault"), target("stray", "nowhere"),
+			target("endless", "endless"), target("long", "long"), target("short", "short"), api, target("hidden", "vault"), target("stray", "nowhere"),
 			target("prod", "vault"), target("glass", "vault"), rare,
 		},
 		Roles: map[string]string{
@@ -218,6 +222,7 @@ func rules() policy.Source {
 					{Target: "sts"},
 					{Target: "endless"},
 					{Target: "long"},
+					{Target: "short"},
 					{Target: "api"},
 					{Target: "stray"},
 				},

@@ -38,6 +38,7 @@ type cluster struct {
 	people   *identitytest.Issuer // of people in groups
 	broker   *daemon
 	proxy    *daemon
+	patient  bool // the machine is to be kept busy: sources get longer to answer
 }
 
 // newCluster runs init. The configuration is completed by serve.
@@ -82,9 +83,28 @@ identity_providers:
 roles:
   auditor: principal.subject == "auditor"
   security: principal.subject == "security"
-issuing: { timeout: 3s }
-`, strings.TrimPrefix(c.url, "https://"), c.url, c.idp.URL(), c.url, c.people.URL(), c.url) + sections
+issuing: { timeout: %s, rotation_timeout: 8s }
+`, strings.TrimPrefix(c.url, "https://"), c.url, c.idp.URL(), c.url, c.people.URL(), c.url, c.issueTimeout()) + sections
 	if err := os.WriteFile(c.path("daypass.yaml"), []byte(text), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) issueTimeout() string {
+	if c.patient {
+		return "30s"
+	}
+	return "3s"
+}
+
+// addSections adds to daypass.yaml.
+func (c *cluster) addSections(sections string) {
+	c.t.Helper()
+	text, err := os.ReadFile(c.path("daypass.yaml"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.WriteFile(c.path("daypass.yaml"), append(text, sections...), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -167,7 +187,15 @@ func (c *cluster) export() []audit.Event {
 	if err != nil {
 		c.t.Fatalf("export: %v", err)
 	}
-	if err := exporter.Close(audit.Trailer{Note: []byte(cp.GetNote()), VerifierKey: cp.GetVerifierKey()}); err != nil {
+	trailer := audit.Trailer{Note: []byte(cp.GetNote()), VerifierKey: cp.GetVerifierKey()}
+	for _, line := range cp.GetHandOvers() {
+		h, err := audit.ParseHandOver(line)
+		if err != nil {
+			c.t.Fatalf("export: %v", err)
+		}
+		trailer.HandOvers = append(trailer.HandOvers, h)
+	}
+	if err := exporter.Close(trailer); err != nil {
 		c.t.Fatalf("export: %v", err)
 	}
 	report, err := audit.Verify(&file, audit.VerifyOptions{VerifierKey: c.logKey})

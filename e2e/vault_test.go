@@ -22,6 +22,8 @@ path "auth/token/create" { capabilities = ["update"] }
 path "auth/token/revoke-accessor" { capabilities = ["update"] }
 path "sys/leases/revoke" { capabilities = ["update"] }
 path "sys/leases/lookup" { capabilities = ["update"] }
+path "sys/leases/renew" { capabilities = ["update"] }
+path "sys/leases" { capabilities = ["read", "sudo"] }
 path "sys/leases/lookup/database/creds/*" { capabilities = ["list", "sudo"] }
 path "database/creds/*" { capabilities = ["read"] }
 `
@@ -36,7 +38,12 @@ type vaultCluster struct {
 
 func newVaultCluster(t *testing.T) *vaultCluster {
 	t.Helper()
-	c := &vaultCluster{cluster: newCluster(t), pg: peers.Postgres(t), vault: peers.Vault(t)}
+	return vaultClusterIn(t, newCluster(t))
+}
+
+func vaultClusterIn(t *testing.T, in *cluster) *vaultCluster {
+	t.Helper()
+	c := &vaultCluster{cluster: in, pg: peers.Postgres(t), vault: peers.Vault(t)}
 	c.vault.Database(t, c.pg)
 	c.vault.DatabaseRole(t, "orders-ro", "1h", "24h")
 	c.vault.Policy(t, "daypass", vaultPolicy)

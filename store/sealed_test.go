@@ -33,13 +33,19 @@ func newKey(t testing.TB) *store.SealingKey {
 	return k
 }
 
-// openInner returns a store to be wrapped, and its file.
-func openInner(t testing.TB) (store.Store, string) {
+func signerOfTest(t testing.TB) *audit.Signer {
 	t.Helper()
 	signer, err := audit.GenerateSigner("daypass.example.com/test")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return signer
+}
+
+// openInner returns a store to be wrapped, and its file.
+func openInner(t testing.TB) (store.Store, string) {
+	t.Helper()
+	signer := signerOfTest(t)
 	path := filepath.Join(t.TempDir(), "store.db")
 	s, err := bolt.Open(path, signer, bolt.Options{})
 	if err != nil {

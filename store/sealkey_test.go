@@ -25,7 +25,7 @@ func TestSeveralKeys(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		k, err := sealingKey(h)
+		k, err := sealingKey("", h)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -33,19 +33,19 @@ func TestSeveralKeys(t *testing.T) {
 	}
 	first, both := set(), set()
 	where := place(Key{Table: Grants, ID: "a"}, 1)
-	old, err := first.aead.Encrypt([]byte("old"), where)
+	old, err := first.set.Load().aead.Encrypt([]byte("old"), where)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := both.aead.Decrypt(old, where); err != nil || string(got) != "old" {
+	if got, err := both.set.Load().aead.Decrypt(old, where); err != nil || string(got) != "old" {
 		t.Errorf("the rotated set reads %q, %v", got, err)
 	}
-	fresh, err := both.aead.Encrypt([]byte("new"), where)
+	fresh, err := both.set.Load().aead.Encrypt([]byte("new"), where)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := Record{Key: Key{Table: Grants, ID: "a"}, Rev: 1, Value: fresh}
-	if _, err := (&sealedTx{key: first}).open(r); cred.KindOf(err) != cred.Internal {
+	if _, err := (&sealedTx{key: first, begun: first.set.Load()}).open(r); cred.KindOf(err) != cred.Internal {
 		t.Errorf("the old set reads what the new primary key sealed: %v", err)
 	}
 }

@@ -4,16 +4,19 @@ import (
 	"runtime"
 
 	"go.etcd.io/bbolt"
+
+	"github.com/daypass-io/daypass/audit"
 )
 
 // batch is one bbolt transaction and the callers that share it. Owner: the group's goroutine.
 type batch struct {
-	log   *Log
-	tx    *bbolt.Tx
-	end   *end
-	run   []*call
-	dirty bool  // somebody changed something
-	fault error // the transaction can't be committed
+	log    *Log
+	tx     *bbolt.Tx
+	end    *end
+	run    []*call
+	dirty  bool          // somebody changed something
+	signer *audit.Signer // to which the log was handed over; nil: to nobody
+	fault  error         // the transaction can't be committed
 }
 
 // runBatch serves calls, and whoever queues up meanwhile, in one transaction.
@@ -85,7 +88,11 @@ func (b *batch) serve(c *call) {
 	if b.fault != nil {
 		return // finish answers it
 	}
-	if c.fn == nil {
+	switch {
+	case c.handOver != nil:
+		c.err = b.handOver(c.handOver)
+		return
+	case c.fn == nil:
 		c.err = b.append(c)
 		return
 	}
@@ -133,9 +140,16 @@ func (b *batch) finish() error {
 		_ = b.tx.Rollback()
 		return errWrite(err)
 	}
+	if b.signer != nil { // no checkpoint is signed between the commit and the change of the key
+		b.log.mu.Lock()
+		defer b.log.mu.Unlock()
+	}
 	id := b.tx.ID()
 	if err := b.log.commit(b.tx); err != nil {
 		return b.log.failed(id, err)
+	}
+	if b.signer != nil {
+		b.log.signer.Store(b.signer)
 	}
 	b.log.raise(b.end.size())
 	return nil

@@ -15,11 +15,16 @@ import (
 const checkedAtOpen = 256
 
 // load checks the log that a transaction sees and takes over its end.
-func (l *Log) load(tx *bbolt.Tx) error {
+func (l *Log) load(tx *bbolt.Tx, s *audit.Signer) error {
 	path := l.db.Path()
-	if err := checkHead(tx, path, l.signer.Origin()); err != nil {
+	if err := checkHead(tx, path, s.Origin()); err != nil {
 		return err
 	}
+	right, err := rightSigner(tx, path, s)
+	if err != nil {
+		return err
+	}
+	l.signer.Store(right)
 	if tx.Bucket(bucketEntries) == nil || tx.Bucket(bucketHashes) == nil {
 		return errDamaged(path, errors.New("a bucket of the log is missing"))
 	}

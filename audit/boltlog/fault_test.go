@@ -81,7 +81,7 @@ func TestNewerFormat(t *testing.T) {
 	closeWith(t, path, s, 1, func(tx *bbolt.Tx) error { return tx.Bucket(bucketHead).Put(keyVersion, be(formatVersion+1)) })
 	_, err := Open(path, s, Options{})
 	wantError(t, err, cred.Invalid, reasonNewer)
-	for _, version := range []string{"format 2", "up to 1"} {
+	for _, version := range []string{"format 3", "up to 2"} {
 		if !strings.Contains(cred.PublicText(err), version) {
 			t.Errorf("%q does not say %q", cred.PublicText(err), version)
 		}

@@ -27,8 +27,10 @@ type group struct {
 type call struct {
 	fn     func(*Tx) error // nil for an Append, which needs no turn of its caller's
 	append []audit.Encoded
-	first  uint64      // where append begins; owner: as for err
-	taken  atomic.Bool // by the group's goroutine, to run; or by its caller, to leave
+	// handOver, where it is set, is done in place of both.
+	handOver *handOver
+	first    uint64      // where append begins; owner: as for err
+	taken    atomic.Bool // by the group's goroutine, to run; or by its caller, to leave
 	// turn brings the caller its transaction, and later nil: err is the answer. 1 deep, so that a
 	// caller who panicked keeps nobody.
 	turn chan *Tx

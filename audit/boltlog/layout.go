@@ -10,8 +10,13 @@ import (
 	"github.com/daypass-io/daypass/cred"
 )
 
-// formatVersion is the version of the layout below. A file of a greater one is refused.
-const formatVersion = 1
+// formatVersion is the greatest version of the layout below that is read. A file of a greater one is
+// refused.
+const (
+	formatVersion    = 2
+	versionPlain     = 1 // of a log without hand-overs, which every daypass reads
+	versionHandOvers = 2
+)
 
 // The log's buckets, at the top of the file.
 var (
@@ -20,6 +25,8 @@ var (
 	// bucketHashes holds one row for each entry, under its seq: the hashes that the entry completed,
 	// from its leaf upwards. The hash of (level, n) is thus hash number level of row (n+1)<<level - 1.
 	bucketHashes = []byte("log.hashes")
+	// bucketHandOvers is made by the first hand-over: number, 8 bytes big-endian -> storedHandOver, JSON.
+	bucketHandOvers = []byte("log.handovers")
 )
 
 // The keys of bucketHead.
@@ -51,7 +58,7 @@ func create(tx *bbolt.Tx, origin string) error {
 			return err
 		}
 	}
-	for _, kv := range [][2][]byte{{keyVersion, be(formatVersion)}, {keyOrigin, []byte(origin)}, {keySize, be(0)}} {
+	for _, kv := range [][2][]byte{{keyVersion, be(versionPlain)}, {keyOrigin, []byte(origin)}, {keySize, be(0)}} {
 		if err := head.Put(kv[0], kv[1]); err != nil {
 			return err
 		}

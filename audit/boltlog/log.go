@@ -12,9 +12,11 @@ import (
 
 // Log is an append-only log with one writer process. It is safe for concurrent use.
 type Log struct {
-	db     *bbolt.DB
-	signer *audit.Signer
-	group  group
+	db    *bbolt.DB
+	group group
+
+	// signer is the key in use. It changes with mu held, together with durable.
+	signer atomic.Pointer[audit.Signer]
 
 	// tree is the log as the last write transaction left it, committed or not. Owner: whoever holds
 	// the write transaction.
@@ -52,18 +54,20 @@ func Open(path string, s *audit.Signer, o Options) (*Log, error) {
 //
 // A log belongs to its signer's origin for ever: New refuses, with an Invalid error, a log of another
 // origin and one that a newer version of daypass wrote. It reads the log's last entries and refuses,
-// with an Internal error, a log whose end does not hold together.
+// with an Internal error, a log whose end does not hold together. A log that was handed over is signed by
+// the key that it was handed over to last: s or the one beside it (audit.Signer.Beside), and it is an
+// Invalid error where neither is that key. Signer tells which.
 func New(db *bbolt.DB, s *audit.Signer) (*Log, error) {
 	l := &Log{
-		db: db, signer: s,
+		db:        db,
 		commit:    (*bbolt.Tx).Commit,
 		closeFile: func() error { return nil },
 	}
 	err := Guard(db.Path(), func() error {
-		if err := l.init(); err != nil {
+		if err := l.init(s); err != nil {
 			return err
 		}
-		return db.View(l.load)
+		return db.View(func(tx *bbolt.Tx) error { return l.load(tx, s) })
 	})
 	if err != nil {
 		return nil, err
@@ -79,7 +83,7 @@ func New(db *bbolt.DB, s *audit.Signer) (*Log, error) {
 }
 
 // init makes the log where the file has none.
-func (l *Log) init() error {
+func (l *Log) init(s *audit.Signer) error {
 	missing := false
 	err := l.db.View(func(tx *bbolt.Tx) error {
 		missing = tx.Bucket(bucketHead) == nil
@@ -88,7 +92,7 @@ func (l *Log) init() error {
 	if err != nil || !missing {
 		return err
 	}
-	err = l.db.Update(func(tx *bbolt.Tx) error { return create(tx, l.signer.Origin()) })
+	err = l.db.Update(func(tx *bbolt.Tx) error { return create(tx, s.Origin()) })
 	if err != nil {
 		return errWrite(err)
 	}
@@ -102,11 +106,12 @@ func (l *Log) Close() error {
 	return l.closeFile()
 }
 
-// Signer returns the key that signs the log's checkpoints.
-func (l *Log) Signer() *audit.Signer { return l.signer }
+// Signer returns the key that signs the log's checkpoints now.
+func (l *Log) Signer() *audit.Signer { return l.signer.Load() }
 
-// VerifierKey returns the public key with which the log's checkpoints are verified.
-func (l *Log) VerifierKey() string { return l.signer.VerifierKey() }
+// VerifierKey returns the public key with which the log's checkpoints are verified now. A checkpoint names
+// its own, which a hand-over may have replaced since.
+func (l *Log) VerifierKey() string { return l.Signer().VerifierKey() }
 
 // Size returns the number of entries that are on disk.
 func (l *Log) Size() (uint64, error) { return l.durable.Load(), nil }

@@ -78,11 +78,12 @@ func (l *Log) Checkpoint(ctx context.Context) (audit.Checkpoint, error) {
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}
-	note, err := l.signer.Checkpoint(size, root)
+	signer := l.Signer()
+	note, err := signer.Checkpoint(size, root)
 	if err != nil {
 		return audit.Checkpoint{}, err
 	}
-	l.checkpoint = audit.Checkpoint{Origin: l.signer.Origin(), Size: size, Root: root, Note: note}
+	l.checkpoint = audit.Checkpoint{Origin: signer.Origin(), Size: size, Root: root, Note: note, VerifierKey: signer.VerifierKey()}
 	return l.checkpoint, nil
 }
 

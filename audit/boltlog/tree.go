@@ -28,6 +28,21 @@ func (t *tree) add(leaf tlog.Hash, row []byte) []byte {
 	return row
 }
 
+// root returns the hash of the tree (RFC 6962 section 2.1), which is not empty.
+func (t *tree) root() (h tlog.Hash) {
+	first := true
+	for level := range t.edge {
+		switch {
+		case t.size>>level&1 == 0:
+		case first:
+			h, first = t.edge[level], false
+		default:
+			h = tlog.NodeHash(t.edge[level], h)
+		}
+	}
+	return h
+}
+
 // rowLen is the length in bytes of the row of a leaf.
 func rowLen(seq uint64) int { return (1 + bits.TrailingZeros64(seq+1)) * tlog.HashSize }
 

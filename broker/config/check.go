@@ -65,6 +65,15 @@ func (k *checker) issuing() {
 	if k.Issuing.Timeout < minTimeout || k.Issuing.Timeout > 5*time.Minute {
 		k.refuse("issuing.timeout", "must be between 500ms and 5m", "")
 	}
+	if k.Issuing.RotationTimeout < 4*minTimeout || k.Issuing.RotationTimeout > time.Hour {
+		k.refuse("issuing.rotation_timeout", "must be between 2s and 1h", "")
+	}
+	if k.Issuing.Reconcile < time.Second || k.Issuing.Reconcile > 24*time.Hour {
+		k.refuse("issuing.reconcile", "must be between 1s and 24h", "")
+	}
+	if k.Issuing.Jobs < time.Second || k.Issuing.Jobs > time.Hour {
+		k.refuse("issuing.jobs", "must be between 1s and 1h", "")
+	}
 }
 
 func (k *checker) files() {

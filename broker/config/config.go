@@ -26,6 +26,8 @@ type Config struct {
 	Issuers []Issuer `yaml:"issuers"`
 	// How issuers are called.
 	Issuing Issuing `yaml:"issuing"`
+	// Which root credentials are rotated, when and with whose agreement.
+	Rotations []Rotation `yaml:"rotations"`
 	// Which companion proxies may redeem grants.
 	Proxies []Proxy `yaml:"proxies"`
 	// Who is told of what waits and of what happened.
@@ -92,6 +94,13 @@ type Issuing struct {
 	// How long one credential may take to mint. An attempt that is older, because the broker was
 	// killed in it, is taken for abandoned and revoked.
 	Timeout time.Duration `yaml:"timeout" default:"20s"`
+	// How long one step of a rotation may take. A step that is older, because the broker was killed in
+	// it, is taken for abandoned and done again.
+	RotationTimeout time.Duration `yaml:"rotation_timeout" default:"2m"`
+	// How often the leases are compared with what their sources list.
+	Reconcile time.Duration `yaml:"reconcile" default:"10m"`
+	// How often it is asked which CI jobs are over.
+	Jobs time.Duration `yaml:"jobs" default:"30s"`
 }
 
 // Proxy is a companion proxy. It shows a client certificate with the URI SAN `daypass://proxy/NAME`.

@@ -15,6 +15,8 @@ type Options struct {
 	Detectors []string
 	// Drivers are the keys that an issuer may have; nil permits all.
 	Drivers []string
+	// RotationDrivers are the keys that a rotation may have; nil permits all.
+	RotationDrivers []string
 	// WithoutFiles leaves out the check that the files which the configuration names exist: for
 	// commands that run elsewhere than the broker.
 	WithoutFiles bool
@@ -56,6 +58,7 @@ func load(root *strictyaml.Node, problems strictyaml.Problems, o Options) (*Conf
 	k.notices()
 	k.targets()
 	k.policy()
+	k.rotations()
 	if o.More != nil {
 		k.problems = append(k.problems, o.More(c)...)
 	}

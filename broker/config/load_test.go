@@ -68,7 +68,7 @@ func TestFull(t *testing.T) {
 	if diff := cmp.Diff(Audit{"daypass.example.com/audit", "testdata/files/log.key"}, c.Audit); diff != "" {
 		t.Errorf("audit (-want +got):\n%s", diff)
 	}
-	if c.Tokens.Algorithm != "EdDSA" || c.Issuing.Timeout != 40*time.Second {
+	if c.Tokens.Algorithm != "EdDSA" || c.Issuing.Timeout != 40*time.Second || c.Issuing.RotationTimeout != 3*time.Minute {
 		t.Errorf("tokens %+v, issuing %+v", c.Tokens, c.Issuing)
 	}
 	if diff := cmp.Diff(wantFullProviders(), c.Providers()); diff != "" {
@@ -161,7 +161,7 @@ func TestDefaults(t *testing.T) {
 	if want := (Audit{"127.0.0.1:8443/log", "conf/keys/log.key"}); c.Audit != want {
 		t.Errorf("audit %+v, want %+v", c.Audit, want)
 	}
-	if c.Tokens.Algorithm != "ES256" || c.Issuing.Timeout != 20*time.Second {
+	if c.Tokens.Algorithm != "ES256" || c.Issuing.Timeout != 20*time.Second || c.Issuing.Reconcile != 10*time.Minute {
 		t.Errorf("tokens %+v, issuing %+v", c.Tokens, c.Issuing)
 	}
 	if d := c.Policy.Decide(cred.Principal{}, cred.Request{Target: "x"}, time.Now()); d.Allowed {

@@ -25,6 +25,36 @@ type Login struct {
 	Scopes []string `yaml:"scopes"`
 }
 
+// Jobs is where the state of CI jobs is asked for, and with which token: `token`, or for GitHub
+// `issuer`. Without either only public repositories and projects can be asked about.
+type Jobs struct {
+	// Whose API it is. The default is what the preset says.
+	Kind string `yaml:"kind" enum:"github,gitlab"`
+	// The base URL of the REST API. The default is `https://api.github.com` or `https://gitlab.com/api/v4`.
+	API string `yaml:"api"`
+	// The token: `file:PATH`, `env:NAME` or `vault:ISSUER/PATH#FIELD`.
+	Token string `yaml:"token"`
+	// The name of an issuer with the driver `github_app`, whose app may read actions.
+	Issuer string `yaml:"issuer"`
+	// A PEM file with the CA of the API's certificate. The default is the system's CAs.
+	CAFile string `yaml:"ca_file"`
+	// Permit http on a loopback address, for development.
+	AllowPlain bool `yaml:"allow_plain"`
+}
+
+// KindFor returns whose API it is for a provider of a preset, empty where that is not known.
+func (j Jobs) KindFor(preset string) string {
+	switch {
+	case j.Kind != "":
+		return j.Kind
+	case preset == "github-actions":
+		return "github"
+	case preset == "gitlab":
+		return "gitlab"
+	}
+	return ""
+}
+
 // IdentityProvider is an OIDC issuer whose ID tokens the broker accepts. It has a preset or an
 // issuer; what is set beside a preset takes the preset's place. docs/identity has a page for each
 // preset.
@@ -77,6 +107,9 @@ type IdentityProvider struct {
 	CAFile string `yaml:"ca_file"`
 	// How people sign in with this provider: what `daypass login` needs to know of it.
 	Login *Login `yaml:"login"`
+	// Ask the provider whether a job is over, and end its grants when it is; for `github-actions` and
+	// `gitlab`. Never by default: grants then end at their own end, or when the job revokes them.
+	Jobs *Jobs `yaml:"jobs"`
 	// Permit an issuer with http on a loopback address, for development.
 	AllowPlain bool `yaml:"allow_plain"`
 }
@@ -132,6 +165,7 @@ func (k *checker) providers() {
 		path := strictyaml.Index("identity_providers", i)
 		k.name(path+".name", p.Name, names)
 		k.file(path+".ca_file", &p.CAFile)
+		k.jobs(path+".jobs", *p)
 		for _, issuer := range k.provider(path, *p) {
 			if first, taken := issuers[issuer]; taken {
 				k.refuse(path, fmt.Sprintf("has the same issuer as identity provider %q", first), "")
@@ -140,6 +174,24 @@ func (k *checker) providers() {
 			issuers[issuer] = p.Name
 		}
 	}
+}
+
+// jobs checks where the state of a provider's jobs is asked for. Its references are checked by who reads
+// them.
+func (k *checker) jobs(path string, p IdentityProvider) {
+	if p.Jobs == nil {
+		return
+	}
+	kind := p.Jobs.KindFor(p.Preset)
+	switch {
+	case kind == "":
+		k.refuse(path+".kind", "is missing: only the presets github-actions and gitlab tell whose API it is", "")
+	case p.Jobs.Issuer != "" && kind != "github":
+		k.refuse(path+".issuer", "is for GitHub, whose apps make tokens", "set token")
+	case p.Jobs.Issuer != "" && p.Jobs.Token != "":
+		k.refuse(path+".token", "has no use together with issuer", "")
+	}
+	k.file(path+".ca_file", &p.Jobs.CAFile)
 }
 
 // provider checks one provider's settings, and returns the names of its issuer where they are known.

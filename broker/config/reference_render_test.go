@@ -8,7 +8,7 @@ import (
 
 const referenceHead = `# daypass.yaml
 
-<!-- Made of the comments in broker/config/{config,notices,providers}.go and broker/policy/source.go:
+<!-- Made of the comments in broker/config/{config,notices,providers,rotations}.go and broker/policy/source.go:
      go test ./broker/config -run Reference -update -->
 
 The broker's configuration, in one file. Keys that are not listed here are errors, and so are values

@@ -48,7 +48,7 @@ type key struct{ name, kind, preset, enum, text string }
 func reference(t *testing.T) []section {
 	t.Helper()
 	structs := map[string]*ast.TypeSpec{}
-	for _, file := range []string{"config.go", "providers.go", "notices.go", "../policy/source.go"} {
+	for _, file := range []string{"config.go", "providers.go", "notices.go", "rotations.go", "../policy/source.go"} {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -99,7 +99,7 @@ func (r *referenceReader) fields(spec *ast.TypeSpec) []*ast.Field {
 			embedded := structName(f.Type)
 			r.seen[embedded] = true
 			all = append(all, r.fields(r.structs[embedded])...)
-		case f.Tag != nil || spec.Name.Name == "Issuer":
+		case f.Tag != nil || spec.Name.Name == "Issuer" || spec.Name.Name == "Rotation" && f.Names[0].Name == "Driver":
 			all = append(all, f)
 		}
 	}
@@ -111,7 +111,7 @@ func (r *referenceReader) key(in string, f *ast.Field) key {
 	if text == "" {
 		r.t.Errorf("%s.%s has no comment", in, f.Names[0].Name)
 	}
-	if f.Tag == nil { // of Issuer, which reads itself
+	if f.Tag == nil { // of Issuer and Rotation, which read themselves
 		name := map[string]string{"Name": "name", "Driver": anyDriver, "Section": ""}[f.Names[0].Name]
 		return key{name: name, kind: "string", text: text}
 	}
@@ -153,6 +153,9 @@ func kindOf(e ast.Expr) string {
 	case *ast.StarExpr:
 		return kindOf(e.X)
 	case *ast.SelectorExpr:
+		if from, ok := e.X.(*ast.Ident); ok && from.Name == "policy" {
+			return kindOf(e.Sel)
+		}
 		return strings.ToLower(e.Sel.Name)
 	case *ast.Ident:
 		switch e.Name {

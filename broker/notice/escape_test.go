@@ -222,6 +222,7 @@ func TestLinks(t *testing.T) {
 		{RequestPending, "gr_1", "https://c.example.com/", "https://c.example.com/requests/gr_1", "daypass requests show gr_1"},
 		{BreakGlassUsed, "gr_1", "https://c.example.com", "https://c.example.com/grants/gr_1", "daypass grants show gr_1"},
 		{RequestPending, "../../x?y#z", "https://c.example.com", "https://c.example.com/requests/xyz", "daypass requests show xyz"},
+		{AlarmRaised, "gr_1", "https://c.example.com", "https://c.example.com/grants/gr_1", "daypass grants show gr_1"},
 		{PolicyRefused, "", "https://c.example.com", "https://c.example.com", ""},
 		{RequestPending, "gr_1", "", "", "daypass requests show gr_1"},
 	} {

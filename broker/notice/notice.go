@@ -21,7 +21,13 @@ const (
 	BreakGlassUsed   Kind = "break_glass.used"  // a grant was given without approval, and a review is owed
 	ReviewOverdue    Kind = "review.overdue"    // that review was not done in time
 	StandingProposed Kind = "standing.proposed" // an approval for requests to come waits for its approvers
+	LeasesStray      Kind = "leases.stray"      // a source has credentials that no lease here is of
+	LeasesMissing    Kind = "leases.missing"    // a source has lost credentials that nobody here ended
 	PolicyRefused    Kind = "policy.refused"    // a changed rule set has mistakes; the one before stays in force
+	AlarmRaised      Kind = "alarm.raised"      // somebody may have had a credential that is not theirs
+	RotationStuck    Kind = "rotation.stuck"    // a root's rotation does not get on, and somebody has to look
+	RotationFailed   Kind = "rotation.failed"   // it was given up; the old root is in use
+	RotationDone     Kind = "rotation.done"     // the new root is in use, the old one is gone
 )
 
 // Notice is something that people are told. ID, Kind and At are always set, the rest where it has a

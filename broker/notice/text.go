@@ -28,7 +28,13 @@ var titles = map[Kind]string{
 	BreakGlassUsed:   "Break-glass access was used",
 	ReviewOverdue:    "A break-glass review is overdue",
 	StandingProposed: "A standing approval is proposed",
+	LeasesStray:      "A source has credentials that are not on record",
+	LeasesMissing:    "A source has lost credentials",
 	PolicyRefused:    "A changed policy was refused; the one before stays in force",
+	RotationStuck:    "A rotation does not get on",
+	RotationFailed:   "A rotation has failed",
+	RotationDone:     "A root was rotated",
+	AlarmRaised:      "ALARM: somebody may have seen a credential",
 }
 
 // fact is one line of a notice: what it is, and its value in plain text.
@@ -73,7 +79,7 @@ func (n Notice) link(console string) string {
 	switch {
 	case base == "" || n.Grant == "":
 		return console
-	case n.Kind == BreakGlassUsed, n.Kind == ReviewOverdue:
+	case n.Kind == BreakGlassUsed, n.Kind == ReviewOverdue, n.Kind == AlarmRaised:
 		return base + "/grants/" + pathSegment(string(n.Grant))
 	}
 	return base + "/requests/" + pathSegment(string(n.Grant))
@@ -84,7 +90,7 @@ func (n Notice) command() string {
 	switch {
 	case n.Grant == "":
 		return ""
-	case n.Kind == BreakGlassUsed, n.Kind == ReviewOverdue:
+	case n.Kind == BreakGlassUsed, n.Kind == ReviewOverdue, n.Kind == AlarmRaised:
 		return "daypass grants show " + pathSegment(string(n.Grant))
 	}
 	return "daypass requests show " + pathSegment(string(n.Grant))

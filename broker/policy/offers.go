@@ -99,3 +99,15 @@ func within(patterns, others []string) []string {
 		return !slices.ContainsFunc(others, func(o string) bool { return glob.Pattern(o).Match(p) })
 	})
 }
+
+// RulesFor returns the names of the rules that allow anything of a target, sorted.
+func (s *Set) RulesFor(target string) []string {
+	var names []string
+	if t := s.rules[target]; t != nil {
+		for _, o := range t.offers {
+			names = append(names, o.name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -171,6 +171,14 @@ type Window struct {
 	Zone string `yaml:"zone,required"`
 }
 
+// Schedule says when a root credential is rotated without being asked.
+type Schedule struct {
+	// How long after the end of the last rotation, from 1h to 1098d.
+	Every time.Duration `yaml:"every,required"`
+	// When it may begin: within one of these windows. At any time by default. What has begun goes on.
+	Windows []Window `yaml:"windows"`
+}
+
 // Approval says who must agree to a request: each of `all_of`, and one of `any_of`. A person counts
 // once, in one group, and never for a request of their own.
 type Approval struct {

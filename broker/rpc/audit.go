@@ -58,7 +58,11 @@ func (s *auditService) Export(r *pb.ExportRequest, out grpc.ServerStreamingServe
 	if err != nil {
 		return err
 	}
-	return sent(out.Send(&pb.ExportResponse{Part: &pb.ExportResponse_Checkpoint{Checkpoint: checkpointTo(trailer)}}))
+	cp, err := checkpointTo(trailer)
+	if err != nil {
+		return err
+	}
+	return sent(out.Send(&pb.ExportResponse{Part: &pb.ExportResponse_Checkpoint{Checkpoint: cp}}))
 }
 
 // GetCheckpoint returns a signed checkpoint.
@@ -67,9 +71,21 @@ func (s *auditService) GetCheckpoint(ctx context.Context, _ *pb.GetCheckpointReq
 	if err != nil {
 		return nil, err
 	}
-	return &pb.GetCheckpointResponse{Checkpoint: checkpointTo(trailer)}, nil
+	cp, err := checkpointTo(trailer)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetCheckpointResponse{Checkpoint: cp}, nil
 }
 
-func checkpointTo(t audit.Trailer) *pb.Checkpoint {
-	return &pb.Checkpoint{Note: string(t.Note), VerifierKey: t.VerifierKey}
+func checkpointTo(t audit.Trailer) (*pb.Checkpoint, error) {
+	out := &pb.Checkpoint{Note: string(t.Note), VerifierKey: t.VerifierKey}
+	for _, h := range t.HandOvers {
+		line, err := h.Encode()
+		if err != nil {
+			return nil, err
+		}
+		out.HandOvers = append(out.HandOvers, line)
+	}
+	return out, nil
 }

@@ -74,6 +74,12 @@ var allowList = map[string]allowed{
 	pb.PolicyService_Explain_FullMethodName:           bearers,
 	pb.PolicyService_GetPolicy_FullMethodName:         bearers,
 	pb.PolicyService_ListPolicies_FullMethodName:      bearers,
+	pb.RotationService_Rotate_FullMethodName:          bearers,
+	pb.RotationService_CheckRotation_FullMethodName:   bearers,
+	pb.RotationService_GetRotation_FullMethodName:     bearers,
+	pb.RotationService_WatchRotation_FullMethodName:   bearers,
+	pb.RotationService_ListRotations_FullMethodName:   bearers,
+	pb.RotationService_ListRoots_FullMethodName:       bearers,
 	"/grpc.health.v1.Health/Check":                    open,
 	"/grpc.health.v1.Health/Watch":                    open,
 	"/grpc.health.v1.Health/List":                     open,
@@ -152,6 +158,9 @@ func (s *Server) proxyOf(ctx context.Context) (cred.Principal, error) {
 	if name == "" {
 		return cred.Principal{}, refused
 	}
+	if s.sawProxy != nil {
+		s.sawProxy(name, leaf)
+	}
 	return proxyPrincipal(name, leaf), nil
 }
 
@@ -162,12 +171,16 @@ func (s *Server) fromOurCA(state *tls.ConnectionState) bool {
 	if s.clientCAs == nil || len(state.PeerCertificates) == 0 {
 		return false
 	}
+	roots := s.clientCAs()
+	if roots == nil { // which would mean the system's
+		return false
+	}
 	intermediates := x509.NewCertPool()
 	for _, c := range state.PeerCertificates[1:] {
 		intermediates.AddCert(c)
 	}
 	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
-		Roots: s.clientCAs, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	return err == nil
 }
@@ -233,7 +246,8 @@ func (s *Server) authStream(srv any, ss grpc.ServerStream, info *grpc.StreamServ
 // endless tells the streams that have no end of their own, and so must end when the server does.
 func endless(method string) bool {
 	switch method {
-	case pb.ProxyService_WatchRevocations_FullMethodName, pb.ExchangeService_Wait_FullMethodName, pb.ApprovalService_Watch_FullMethodName:
+	case pb.ProxyService_WatchRevocations_FullMethodName, pb.ExchangeService_Wait_FullMethodName, pb.ApprovalService_Watch_FullMethodName,
+		pb.RotationService_WatchRotation_FullMethodName:
 		return true
 	}
 	return allowList[method] == open

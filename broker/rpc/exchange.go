@@ -29,54 +29,14 @@ func (s *exchangeService) Exchange(ctx context.Context, r *pb.ExchangeRequest) (
 	if who.Key, want.Binding, err = s.binder.ofCall(ctx, r.GetBindCertificate()); err != nil {
 		return nil, s.broker.RefuseBinding(ctx, who.Principal, err)
 	}
-	ex, err := exchange(ctx, s.broker, who, want, cred.GrantID(r.GetRequestId()))
+	got, err := s.broker.Deliver(ctx, who, want, cred.GrantID(r.GetRequestId()))
 	if err != nil {
 		return nil, err
 	}
-	out := &pb.ExchangeResponse{Grant: grantTo(ex.grant), GrantToken: ex.token.RevealString()}
-	if ex.redeemed != nil {
-		out.Credential = credentialTo(*ex.redeemed)
+	out := &pb.ExchangeResponse{Grant: grantTo(got.Grant), GrantToken: got.Token.RevealString()}
+	if got.Redeemed != nil {
+		out.Credential = credentialTo(*got.Redeemed)
 	}
-	return out, nil
-}
-
-// exchanged is the outcome of an exchange, for both doors.
-type exchanged struct {
-	grant    cred.Grant       // pending: nothing else is set
-	token    cred.Secret      // the grant token
-	redeemed *broker.Redeemed // set for direct delivery
-}
-
-// exchange asks for a grant, or claims the approved request of an ID.
-func exchange(ctx context.Context, b *broker.Broker, who broker.Caller, want cred.Request, request cred.GrantID) (exchanged, error) {
-	ask := b.Exchange
-	if request != "" {
-		ask = func(ctx context.Context, who broker.Caller, want cred.Request) (cred.Grant, error) {
-			return b.Claim(ctx, who, request, want)
-		}
-	}
-	g, err := ask(ctx, who, want)
-	if err != nil || g.State() == cred.GrantPending {
-		return exchanged{grant: g}, err
-	}
-	return deliver(ctx, b, who, g)
-}
-
-// deliver signs the token of a grant, and goes on to redeem where the credential goes to the caller.
-func deliver(ctx context.Context, b *broker.Broker, who broker.Caller, g cred.Grant) (exchanged, error) {
-	out := exchanged{grant: g}
-	var err error
-	if out.token, err = b.GrantToken(g); err != nil {
-		return exchanged{}, err
-	}
-	if g.Deliver != cred.DeliverDirect {
-		return out, nil
-	}
-	redeemed, err := b.RedeemGrant(ctx, who.Principal, g.ID)
-	if err != nil {
-		return exchanged{}, err
-	}
-	out.redeemed = &redeemed
 	return out, nil
 }
 
@@ -95,13 +55,13 @@ func (s *exchangeService) Renew(ctx context.Context, r *pb.RenewRequest) (*pb.Re
 	if err != nil {
 		return nil, err
 	}
-	ex, err := deliver(ctx, s.broker, who, g)
+	got, err := s.broker.DeliverGrant(ctx, who, g)
 	if err != nil {
 		return nil, err
 	}
-	out := &pb.RenewResponse{Grant: grantTo(ex.grant), GrantToken: ex.token.RevealString()}
-	if ex.redeemed != nil {
-		out.Credential = credentialTo(*ex.redeemed)
+	out := &pb.RenewResponse{Grant: grantTo(got.Grant), GrantToken: got.Token.RevealString()}
+	if got.Redeemed != nil {
+		out.Credential = credentialTo(*got.Redeemed)
 	}
 	return out, nil
 }

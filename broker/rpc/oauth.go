@@ -79,22 +79,22 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer leave()
-	ex, err := exchange(ctx, s.broker, who, want, cred.GrantID(asked.GetRequestId()))
+	got, err := s.broker.Deliver(ctx, who, want, cred.GrantID(asked.GetRequestId()))
 	if err != nil {
 		return err
 	}
-	if ex.grant.State() == cred.GrantPending {
-		writePending(w, ex.grant)
+	if got.Grant.State() == cred.GrantPending {
+		writePending(w, got.Grant)
 		return nil
 	}
 	out := tokenResponse{
-		AccessToken: ex.token.RevealString(), IssuedTokenType: tokenTypeAccess, TokenType: tokenTypeOf(ex.grant),
-		ExpiresIn: int64(time.Until(ex.grant.NotAfter).Seconds()),
-		Scope:     strings.Join(ex.grant.Want.Scopes, " "), GrantID: string(ex.grant.ID),
+		AccessToken: got.Token.RevealString(), IssuedTokenType: tokenTypeAccess, TokenType: tokenTypeOf(got.Grant),
+		ExpiresIn: int64(time.Until(got.Grant.NotAfter).Seconds()),
+		Scope:     strings.Join(got.Grant.Want.Scopes, " "), GrantID: string(got.Grant.ID),
 	}
-	if ex.redeemed != nil {
-		c := credentialTo(*ex.redeemed)
-		out.Credential = &tokenCredential{Type: c.GetType(), Fields: c.GetFields(), ExpiresAt: ex.redeemed.Credential.NotAfter}
+	if got.Redeemed != nil {
+		c := credentialTo(*got.Redeemed)
+		out.Credential = &tokenCredential{Type: c.GetType(), Fields: c.GetFields(), ExpiresAt: got.Redeemed.Credential.NotAfter}
 	}
 	writeJSON(w, http.StatusOK, "application/json", out)
 	return nil

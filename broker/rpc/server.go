@@ -41,9 +41,12 @@ const (
 // Options are what a Server needs besides the broker. Logger and Metrics are required.
 type Options struct {
 	TLS *tls.Config // at least TLS 1.3 is spoken; nil: plain text, which the caller allows on loopback alone
-	// ClientCAs issue the certificates of companion proxies; nil: there are none. TLS must ask for
-	// certificates and verify none (tls.RequestClientCert): callers may bind grants to their own.
-	ClientCAs  *x509.CertPool
+	// ClientCAs returns who issues the certificates of companion proxies; nil, and nil returned: there are
+	// none. TLS must ask for certificates and verify none (tls.RequestClientCert): callers may bind grants
+	// to their own.
+	ClientCAs func() *x509.CertPool
+	// SawProxy, unless it is nil, is called with the name and the certificate of a proxy at each call.
+	SawProxy   func(name string, leaf *x509.Certificate)
 	Reflection bool
 	// Handlers answer requests at further paths, which are no part of the API.
 	Handlers map[string]http.Handler
@@ -66,7 +69,8 @@ type Server struct {
 	metrics   *metrics
 	validate  protovalidate.Validator
 	heartbeat time.Duration
-	clientCAs *x509.CertPool
+	clientCAs func() *x509.CertPool
+	sawProxy  func(name string, leaf *x509.Certificate)
 	login     []Login
 	binder    *binder
 	inFlight  places // of those who showed who they are
@@ -89,7 +93,8 @@ func New(b *broker.Broker, o Options) (*Server, error) {
 		&pb.ExchangeRequest{}, &pb.RevokeRequest{}, &pb.RedeemRequest{}, &pb.ShipUsesRequest{},
 		&pb.ListGrantsRequest{}, &pb.GetGrantRequest{}, &pb.ExportRequest{}, &pb.WaitRequest{}, &pb.RenewRequest{},
 		&pb.GetRequestRequest{}, &pb.ReviewRequest{}, &pb.ProposeStandingRequest{}, &pb.ReviewStandingRequest{}, &pb.RevokeStandingRequest{},
-		&pb.LockRequest{}, &pb.UnlockRequest{}, &pb.ExplainRequest{}, &pb.GetPolicyRequest{}))
+		&pb.LockRequest{}, &pb.UnlockRequest{}, &pb.ExplainRequest{}, &pb.GetPolicyRequest{},
+		&pb.RotateRequest{}, &pb.CheckRotationRequest{}, &pb.GetRotationRequest{}, &pb.WatchRotationRequest{}, &pb.ListRotationsRequest{}))
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +104,7 @@ func New(b *broker.Broker, o Options) (*Server, error) {
 	}
 	s := &Server{
 		broker: b, log: o.Logger, metrics: counters, validate: validate, health: health.NewServer(),
-		clientCAs: o.ClientCAs, login: o.Login, binder: newBinder(b.URL()),
+		clientCAs: o.ClientCAs, sawProxy: o.SawProxy, login: o.Login, binder: newBinder(b.URL()),
 		heartbeat: orDefault(o.Heartbeat, defaultHeartbeat),
 		inFlight:  make(places, orDefault(o.MaxInFlight, defaultInFlight)), waiting: make(places, maxWaiting), openCalls: make(places, maxOpenCalls),
 	}
@@ -130,6 +135,7 @@ func (s *Server) newGRPC(maxBytes int, reflect bool) *grpc.Server {
 	pb.RegisterApprovalServiceServer(g, &approvalService{broker: s.broker})
 	pb.RegisterLockServiceServer(g, &lockService{broker: s.broker})
 	pb.RegisterPolicyServiceServer(g, &policyService{broker: s.broker})
+	pb.RegisterRotationServiceServer(g, &rotationService{broker: s.broker})
 	pb.RegisterProxyServiceServer(g, &proxyService{broker: s.broker, heartbeat: s.heartbeat})
 	pb.RegisterAuditServiceServer(g, &auditService{broker: s.broker})
 	healthpb.RegisterHealthServer(g, s.health)

@@ -55,6 +55,8 @@ type world struct {
 	broker *broker.Broker
 	mint   *mint
 	logs   *lines
+
+	rotator *rotator
 }
 
 // settings are what a test may change of a world.
@@ -65,7 +67,7 @@ type settings struct {
 
 func newWorld(t testing.TB, s settings) *world {
 	t.Helper()
-	w := &world{t: t, plain: s.plain, mint: &mint{}, logs: &lines{}}
+	w := &world{t: t, plain: s.plain, mint: &mint{}, logs: &lines{}, rotator: &rotator{}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	w.logs.level.Set(slog.LevelDebug)
@@ -82,7 +84,7 @@ func newWorld(t testing.TB, s settings) *world {
 	s.options.Logger = w.logs.logger()
 	s.options.Metrics = prometheus.NewRegistry()
 	if !s.plain {
-		s.options.TLS, s.options.ClientCAs = w.ca.serverTLS(), w.ca.pool()
+		s.options.TLS, s.options.ClientCAs = w.ca.serverTLS(), w.ca.pool
 	}
 	w.server, err = rpc.New(w.broker, s.options)
 	must(t, err)
@@ -123,6 +125,11 @@ func (w *world) open() {
 			"key": {"token": func(context.Context) (cred.Secret, error) { return cred.SecretString(staticSecret), nil }},
 		})},
 		MayRedeem: func(proxy, target string) bool { return proxy == "edge" && target == "api" },
+		Roots: []broker.Root{
+			{Name: "orders-root", Rotator: w.rotator, Issuer: "mint"},
+			{Name: "api-root", Rotator: w.rotator, Issuer: "standing", Demand: &cred.Demand{AllOf: []cred.Quorum{{Group: "leads", Count: 1}}, Within: time.Hour}},
+		},
+		Sign: signer.Receipt,
 	})
 	must(t, err)
 }

@@ -21,6 +21,7 @@ type Client struct {
 	approval pb.ApprovalServiceClient
 	lock     pb.LockServiceClient
 	policy   pb.PolicyServiceClient
+	rotation pb.RotationServiceClient
 	audit    pb.AuditServiceClient
 }
 
@@ -33,7 +34,7 @@ func Dial(broker string, tokens TokenSource, tlsConfig *tls.Config) (*Client, er
 	return &Client{
 		conn: conn, tokens: tokens, broker: strings.TrimSuffix(broker, "/"),
 		exchange: pb.NewExchangeServiceClient(conn), approval: pb.NewApprovalServiceClient(conn),
-		lock: pb.NewLockServiceClient(conn), policy: pb.NewPolicyServiceClient(conn), audit: pb.NewAuditServiceClient(conn),
+		lock: pb.NewLockServiceClient(conn), policy: pb.NewPolicyServiceClient(conn), rotation: pb.NewRotationServiceClient(conn), audit: pb.NewAuditServiceClient(conn),
 	}, nil
 }
 

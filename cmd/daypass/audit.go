@@ -24,7 +24,7 @@ import (
 
 func newAudit(c *connection) *cobra.Command {
 	cmd := &cobra.Command{Use: "audit", Short: "Export and verify the audit log", Args: cobra.ArbitraryArgs, RunE: cli.NoCommand}
-	cmd.AddCommand(newAuditExport(c), newAuditVerify(), newAuditKey(c))
+	cmd.AddCommand(newAuditExport(c), newAuditVerify(), newAuditVerifyReceipt(), newAuditKey(c))
 	return cmd
 }
 
@@ -88,7 +88,23 @@ func (x *exportFlags) export(ctx context.Context, client *sdk.Client, w io.Write
 	if err != nil {
 		return err
 	}
-	return exporter.Close(audit.Trailer{Note: []byte(cp.GetNote()), VerifierKey: cp.GetVerifierKey()})
+	trailer, err := trailerFrom(cp)
+	if err != nil {
+		return err
+	}
+	return exporter.Close(trailer)
+}
+
+func trailerFrom(cp *pb.Checkpoint) (audit.Trailer, error) {
+	t := audit.Trailer{Note: []byte(cp.GetNote()), VerifierKey: cp.GetVerifierKey()}
+	for _, line := range cp.GetHandOvers() {
+		h, err := audit.ParseHandOver(line)
+		if err != nil {
+			return t, err
+		}
+		t.HandOvers = append(t.HandOvers, h)
+	}
+	return t, nil
 }
 
 // replaceFile makes a file of mode 0600 that holds all that write writes; where that fails, a file
@@ -155,15 +171,11 @@ Give the log's own key with --key: a key that comes with the file proves only th
 the file agrees with itself. FILE may be - for standard input.`,
 		Args: cli.Args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in := cmd.InOrStdin()
-			if args[0] != "-" {
-				f, err := os.Open(args[0])
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				in = f
+			in, err := openInput(cmd, args[0])
+			if err != nil {
+				return err
 			}
+			defer in.Close()
 			report, err := audit.Verify(in, audit.VerifyOptions{VerifierKey: key})
 			if err != nil {
 				return err
@@ -171,9 +183,54 @@ the file agrees with itself. FILE may be - for standard input.`,
 			return showReport(cmd.OutOrStdout(), output, report)
 		},
 	}
-	cmd.Flags().StringVar(&key, "key", os.Getenv("DAYPASS_LOG_KEY"), "the log's verifier key (or DAYPASS_LOG_KEY), as 'daypass audit key' or 'daypassd init' printed it")
+	addLogKey(cmd, &key)
 	cli.AddOutput(cmd, &output)
 	return cmd
+}
+
+func newAuditVerifyReceipt() *cobra.Command {
+	var key string
+	cmd := &cobra.Command{
+		Use:   "verify-receipt FILE",
+		Short: "Prove offline that a rotation's receipt is the log's",
+		Long: `verify-receipt checks the signature of a receipt that 'daypass rotations show --receipt'
+printed, and prints what it says. FILE may be - for standard input.`,
+		Args: cli.Args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if key == "" {
+				return cli.Usagef("give the log's verifier key with --key, from a source that you trust")
+			}
+			in, err := openInput(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			defer in.Close()
+			signed, err := io.ReadAll(io.LimitReader(in, 1<<20))
+			if err != nil {
+				return err
+			}
+			text, err := audit.OpenReceipt(signed, strings.TrimSpace(key))
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(cmd.OutOrStdout(), text)
+			return err
+		},
+	}
+	addLogKey(cmd, &key)
+	return cmd
+}
+
+func addLogKey(cmd *cobra.Command, key *string) {
+	cmd.Flags().StringVar(key, "key", os.Getenv("DAYPASS_LOG_KEY"), "the log's verifier key (or DAYPASS_LOG_KEY), as 'daypass audit key' or 'daypassd init' printed it")
+}
+
+// openInput opens a file, or for "-" the standard input.
+func openInput(cmd *cobra.Command, name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(cmd.InOrStdin()), nil
+	}
+	return os.Open(name)
 }
 
 func showReport(w io.Writer, output string, r audit.Report) error {
@@ -194,6 +251,9 @@ func showReport(w io.Writer, output string, r audit.Report) error {
 	} else {
 		cli.Row(table, "key", "the one that you gave")
 	}
+	for _, key := range r.HandedTo {
+		cli.Row(table, "handed to", key)
+	}
 	return table.Flush()
 }
 
@@ -202,6 +262,9 @@ func reportJSON(r audit.Report) map[string]any {
 	out := map[string]any{
 		"origin": r.Origin, "verifier_key": r.VerifierKey, "key_from_file": r.KeyFromFile, "checkpoint_size": r.Size,
 		"root": r.Root.String(), "entries": r.Entries, "complete": r.Complete, "kinds": r.Kinds,
+	}
+	if len(r.HandedTo) > 0 {
+		out["handed_to"] = r.HandedTo
 	}
 	if r.Entries > 0 {
 		out["first"], out["last"] = r.First, r.Last

@@ -143,8 +143,13 @@ func (w *world) broker(ts *testscript.TestScript, logger *slog.Logger) *broker.B
 	b, err := broker.New(ctx, broker.Config{
 		URL: w.url, Store: sealed, Log: raw.Log(), Identity: who, Policy: c.Policy, Keys: keys,
 		Issuers: map[string]issuer.Issuer{"mint": mint{}}, Logger: logger, Now: time.Now,
+		Roots: roots(), Sign: signer.Receipt,
 	})
 	ts.Check(err)
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(running) }()
+	ts.Defer(func() { stop(); ts.Check(<-ended) })
 	return b
 }
 

@@ -36,6 +36,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 denied, 4 waiting for approval.`,
 	root.AddCommand(
 		newLogin(&c), newLogout(&c), newHelper(&c),
 		newExchange(&c), newProof(), newWhoami(&c), newTargets(&c), newGrants(&c),
-		newRequests(&c), newStanding(&c), newLock(&c), newUnlock(&c), newLocks(&c), newAudit(&c), newPolicy(&c))
+		newRequests(&c), newStanding(&c), newRotate(&c), newRotations(&c), newLock(&c), newUnlock(&c), newLocks(&c), newAudit(&c), newPolicy(&c))
 	return root
 }

@@ -39,12 +39,13 @@ func browse() {
 //	actions STATUS                       sets the variables that a GitHub Actions job has
 //	staff WHAT [ARG]                     changes the provider that people sign in with, see staff
 //	await-request REASON NAME            waits for a request with a reason, and sets a variable to its ID
+//	await-rotation ROTATION STATE        waits until a rotation is over, and checks how it ended
 //	until NAME DURATION                  sets a variable to an instant so far from now
 //	pick NAME PATH                       sets a variable to a value of the JSON that was printed
 func TestScripts(t *testing.T) {
 	clitest.Run(t, prepareWorld, map[string]clitest.Command{
 		"broker": startBroker, "idtoken": idToken, "expired": expired, "actions": actions, "pick": pick, "staff": staff,
-		"await-request": awaitRequest, "until": until,
+		"await-request": awaitRequest, "until": until, "await-rotation": awaitRotation,
 	})
 }
 
@@ -136,8 +137,18 @@ func pick(ts *testscript.TestScript, _ bool, args []string) {
 	var at any
 	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &at))
 	for step := range strings.SplitSeq(args[1], ".") {
-		members, _ := at.(map[string]any)
-		at = members[step]
+		switch in := at.(type) {
+		case map[string]any:
+			at = in[step]
+		case []any:
+			n, err := strconv.Atoi(step)
+			if err != nil || n >= len(in) {
+				ts.Fatalf("%s: there is no element %s", args[1], step)
+			}
+			at = in[n]
+		default:
+			at = nil
+		}
 	}
 	text, ok := at.(string)
 	if !ok || text == "" {

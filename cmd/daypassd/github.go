@@ -57,30 +57,37 @@ func (v *githubSection) problems(s *settings, name string, at *strictyaml.Node) 
 			problems = append(problems, at.Problem("private_key.file", cred.PublicText(err), ""))
 		}
 	}
-	for i, t := range s.config.Targets {
-		if t.Credential.Issuer != name {
-			continue
-		}
-		source := cred.CredentialSource{Issuer: name, Path: t.Credential.Path, Params: t.Credential.Params, Type: cred.CredentialType(t.Credential.Type), Fields: t.Credential.Fields}
-		if err := github.CheckSource(source); err != nil {
-			problems = append(problems, s.config.At.Problem(strictyaml.Index("targets", i)+".credential", cred.PublicText(err), ""))
-		}
-	}
-	return problems
+	return append(problems, s.sourceProblems(name, github.CheckSource)...)
 }
 
 func (v *githubSection) open(s *settings, w workshop) (issuer.Issuer, error) {
 	if s.sealing == nil {
 		return nil, errNoSealing
 	}
-	c := github.Config{
-		App: v.App, BaseURL: v.URL, AllowPlain: v.AllowPlain, CAFile: s.path(v.CAFile), Timeout: v.Timeout,
-		Signer: github.KeyFile{Path: s.path(v.PrivateKey.File)}, Sealer: s.sealing.AEAD(),
-	}
+	c := v.config(s)
 	if t := v.PrivateKey.VaultTransit; t != nil {
 		c.Signer = transitSigner{*t, w.find}
 	}
 	return github.New(c)
+}
+
+// config is the app with its key in a file.
+func (v *githubSection) config(s *settings) github.Config {
+	return github.Config{
+		App: v.App, BaseURL: v.URL, AllowPlain: v.AllowPlain, CAFile: s.path(v.CAFile), Timeout: v.Timeout,
+		Signer: github.KeyFile{Path: s.path(v.PrivateKey.File)}, Sealer: s.sealing.AEAD(),
+	}
+}
+
+// githubApp returns the section of a GitHub App by its issuer's name, nil where there is none.
+func (s *settings) githubApp(name string) *githubSection {
+	for _, i := range s.config.Issuers {
+		var v githubSection
+		if i.Name == name && i.Driver == githubDriver && len(i.Decode(&v)) == 0 {
+			return &v
+		}
+	}
+	return nil
 }
 
 // transitSigner signs through an issuer that may be made after the one that signs with it.

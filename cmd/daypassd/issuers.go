@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/daypass-io/daypass/audit/boltlog"
 	"github.com/daypass-io/daypass/broker/config"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/cred/token"
@@ -17,6 +18,7 @@ import (
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/issuer/static"
 	"github.com/daypass-io/daypass/issuer/vault"
+	"github.com/daypass-io/daypass/store"
 )
 
 // The drivers' keys in the configuration.
@@ -26,11 +28,15 @@ const (
 	githubDriver  = "github_app"
 	oauthDriver   = "oauth"
 	copilotDriver = "copilot"
+	awsDriver     = "aws"
+	gcpDriver     = "gcp"
+	azureDriver   = "azure"
+	gitlabDriver  = "gitlab"
 )
 
 // drivers returns all of them.
 func drivers() []string {
-	return []string{vaultDriver, staticDriver, githubDriver, oauthDriver, copilotDriver}
+	return []string{vaultDriver, staticDriver, githubDriver, oauthDriver, copilotDriver, awsDriver, gcpDriver, azureDriver, gitlabDriver}
 }
 
 // brokerSubject is who the broker is in the ID tokens that it signs for itself.
@@ -43,38 +49,75 @@ type driver func(s *settings, w workshop) (issuer.Issuer, error)
 // been told.
 var errNoSealing = &cred.Error{Kind: cred.Invalid, Op: "issuer.open", Public: "needs the store's sealing key"}
 
-// workshop is what issuers are made with, beside the settings.
+// workshop is what issuers, and the rotators of roots, are made with, beside the settings.
 type workshop struct {
-	keys *token.KeyRing                  // nil where the settings are only checked
+	keys *token.Live                     // nil where the settings are only checked
 	find func(name string) issuer.Issuer // another issuer, once all are made; nil where there is none
+
+	// For rotators alone.
+	store store.Store
+	log   *boltlog.Log
+	trust *trust
+}
+
+// section is an issuer's section in the configuration.
+type section interface {
+	// problems finds what the types of its keys don't tell.
+	problems(s *settings, name string, at *strictyaml.Node) strictyaml.Problems
+	open(s *settings, w workshop) (issuer.Issuer, error)
+}
+
+// newSection returns the empty section of a driver, nil where there is no such driver.
+func newSection(driver string) section {
+	switch driver {
+	case vaultDriver:
+		return &vaultSection{}
+	case staticDriver:
+		return &staticSection{}
+	case githubDriver:
+		return &githubSection{}
+	case oauthDriver:
+		return &oauthSection{}
+	case copilotDriver:
+		return &copilotSection{}
+	case awsDriver:
+		return &awsSection{}
+	case gcpDriver:
+		return &gcpSection{}
+	case azureDriver:
+		return &azureSection{}
+	case gitlabDriver:
+		return &gitlabSection{}
+	default:
+		return nil
+	}
 }
 
 // readDriver reads an issuer's section.
-func (s *settings) readDriver(section config.Issuer) (driver, strictyaml.Problems) {
-	switch section.Driver {
-	case vaultDriver:
-		v := vaultSection{name: section.Name}
-		problems := section.Decode(&v)
-		return v.open, problems.Merge(v.problems(section.Section))
-	case staticDriver:
-		var v staticSection
-		problems := section.Decode(&v)
-		return v.open, problems.Merge(v.problems(section.Section))
-	case githubDriver:
-		var v githubSection
-		problems := section.Decode(&v)
-		return v.open, problems.Merge(v.problems(s, section.Name, section.Section))
-	case oauthDriver:
-		var v oauthSection
-		problems := section.Decode(&v)
-		return v.open, problems.Merge(v.problems(section.Section))
-	case copilotDriver:
-		var v copilotSection
-		problems := section.Decode(&v)
-		return v.open, problems.Merge(v.problems(section.Section))
-	default:
+func (s *settings) readDriver(c config.Issuer) (driver, strictyaml.Problems) {
+	v := newSection(c.Driver)
+	if v == nil {
 		return nil, nil // package config has told that there is no such driver
 	}
+	problems := c.Decode(v)
+	return v.open, problems.Merge(v.problems(s, c.Name, c.Section))
+}
+
+// sourceProblems finds the targets of an issuer whose source of credentials its driver refuses.
+func (s *settings) sourceProblems(issuer string, check func(cred.CredentialSource) error) strictyaml.Problems {
+	var problems strictyaml.Problems
+	for i, t := range s.config.Targets {
+		if t.Credential.Issuer != issuer {
+			continue
+		}
+		err := check(cred.CredentialSource{
+			Issuer: issuer, Path: t.Credential.Path, Params: t.Credential.Params, Type: cred.CredentialType(t.Credential.Type), Fields: t.Credential.Fields,
+		})
+		if err != nil {
+			problems = append(problems, s.config.At.Problem(strictyaml.Index("targets", i)+".credential", cred.PublicText(err), ""))
+		}
+	}
+	return problems
 }
 
 // tryDriver makes the issuer of a section, which asks nothing of its source, and closes it again.
@@ -95,14 +138,14 @@ func closeIssuer(i issuer.Issuer) {
 }
 
 // openIssuers makes all issuers, by name, and what closes them.
-func (s *settings) openIssuers(keys *token.KeyRing) (map[string]issuer.Issuer, func(), error) {
+func (s *settings) openIssuers(keys *token.Live) (map[string]issuer.Issuer, func(), error) {
 	all := map[string]issuer.Issuer{}
 	closeAll := func() {
 		for _, i := range all {
 			closeIssuer(i)
 		}
 	}
-	w := workshop{keys, func(name string) issuer.Issuer { return all[name] }}
+	w := workshop{keys: keys, find: func(name string) issuer.Issuer { return all[name] }}
 	for n, section := range s.config.Issuers {
 		i, err := s.drivers[n](s, w)
 		if err != nil {
@@ -117,28 +160,26 @@ func (s *settings) openIssuers(keys *token.KeyRing) (map[string]issuer.Issuer, f
 // staticSection is the section of an issuer of static secrets.
 type staticSection struct {
 	// The secrets by the path under which targets name them, and in each its fields: `file:PATH`
-	// (mode 0600) or `env:NAME`, read anew for each lease.
+	// (mode 0600), `env:NAME` or `vault:ISSUER/PATH#FIELD`, read anew for each lease.
 	Secrets map[string]map[string]string `yaml:"secrets,required"`
 }
 
-func (v *staticSection) problems(at *strictyaml.Node) strictyaml.Problems {
+func (v *staticSection) problems(s *settings, _ string, at *strictyaml.Node) strictyaml.Problems {
 	var problems strictyaml.Problems
 	for path, fields := range v.Secrets {
 		for name, reference := range fields {
-			if _, err := static.Parse(reference); err != nil {
-				problems = append(problems, at.Problem(strictyaml.Key(strictyaml.Key("secrets", path), name), cred.PublicText(err), ""))
-			}
+			problems = append(problems, s.referenceProblem(at, strictyaml.Key(strictyaml.Key("secrets", path), name), reference)...)
 		}
 	}
 	return problems
 }
 
-func (v *staticSection) open(s *settings, _ workshop) (issuer.Issuer, error) {
+func (v *staticSection) open(s *settings, w workshop) (issuer.Issuer, error) {
 	secrets := map[string]map[string]static.Loader{}
 	for path, fields := range v.Secrets {
 		secrets[path] = map[string]static.Loader{}
 		for name, reference := range fields {
-			load, err := s.loader(reference)
+			load, err := s.loader(w, reference)
 			if err != nil {
 				return nil, err
 			}
@@ -148,8 +189,8 @@ func (v *staticSection) open(s *settings, _ workshop) (issuer.Issuer, error) {
 	return static.New(secrets), nil
 }
 
-// loader reads a secret by its reference, anew each time.
-func (s *settings) loader(reference string) (static.Loader, error) {
+// fileLoader reads a secret from a file or a variable, anew each time.
+func (s *settings) fileLoader(reference string) (static.Loader, error) {
 	if file, ok := strings.CutPrefix(reference, "file:"); ok {
 		reference = "file:" + s.path(file)
 	}
@@ -205,7 +246,10 @@ type vaultAppRole struct {
 	// The role ID.
 	RoleID string `yaml:"role_id,required"`
 	// The secret ID, as `file:PATH` or `env:NAME`.
-	SecretID cred.Secret `yaml:"secret_id,required"`
+	SecretID cred.Secret `yaml:"secret_id"`
+	// The file of mode 0600 with the secret ID, read anew for each sign-in: in place of secret_id, and
+	// needed where the secret ID is to be rotated.
+	SecretIDFile string `yaml:"secret_id_file"`
 }
 
 type vaultKubernetes struct {
@@ -217,7 +261,8 @@ type vaultKubernetes struct {
 	TokenFile string `yaml:"token_file"`
 }
 
-func (v *vaultSection) problems(at *strictyaml.Node) strictyaml.Problems {
+func (v *vaultSection) problems(_ *settings, name string, at *strictyaml.Node) strictyaml.Problems {
+	v.name = name
 	ways := 0
 	for _, given := range []bool{v.Auth.JWT != nil, v.Auth.AppRole != nil, v.Auth.Kubernetes != nil, v.Auth.TokenFile != ""} {
 		if given {
@@ -237,10 +282,10 @@ func (v *vaultSection) open(s *settings, w workshop) (issuer.Issuer, error) {
 	}
 	switch {
 	case v.Auth.JWT != nil:
-		c.JWT = v.Auth.JWT.config(v.Address, s.config.Server.URL, w.keys)
+		c.JWT = v.Auth.JWT.config(v.Address, func(audience string) (cred.Secret, error) { return w.idToken(s, audience, idTokenLife, nil) })
 	case v.Auth.AppRole != nil:
 		a := v.Auth.AppRole
-		c.AppRole = &vault.AppRole{Mount: a.Mount, RoleID: a.RoleID, SecretID: a.SecretID}
+		c.AppRole = &vault.AppRole{Mount: a.Mount, RoleID: a.RoleID, SecretID: a.SecretID, SecretIDFile: s.path(a.SecretIDFile)}
 	case v.Auth.Kubernetes != nil:
 		k := v.Auth.Kubernetes
 		c.Kubernetes = &vault.Kubernetes{Mount: k.Mount, Role: k.Role, Path: s.path(k.TokenFile)}
@@ -289,17 +334,23 @@ func checkIssuers(ctx context.Context, logger *slog.Logger, issuers map[string]i
 // idTokenLife is how long the broker's own ID token lasts: it is used at once.
 const idTokenLife = time.Minute
 
-func (v *vaultJWT) config(address, url string, keys *token.KeyRing) *vault.JWT {
+func (v *vaultJWT) config(address string, sign func(audience string) (cred.Secret, error)) *vault.JWT {
 	audience := v.Audience
 	if audience == "" {
 		audience = address
 	}
 	return &vault.JWT{
 		Mount: v.Mount, Role: v.Role, Audience: audience,
-		Source: func(_ context.Context, audience string) (cred.Secret, error) {
-			return keys.SignIDToken(url, brokerSubject, audience, time.Now(), idTokenLife, nil)
-		},
+		Source: func(_ context.Context, audience string) (cred.Secret, error) { return sign(audience) },
 	}
+}
+
+// idToken signs an ID token of the broker's own, with further claims.
+func (w workshop) idToken(s *settings, audience string, life time.Duration, claims map[string]any) (cred.Secret, error) {
+	if w.keys == nil {
+		return cred.Secret{}, cred.Errorf(cred.Internal, "identity", "", "%w", errors.New("the settings are only checked"))
+	}
+	return w.keys.SignIDToken(s.config.Server.URL, brokerSubject, audience, time.Now(), life, claims)
 }
 
 // path resolves a path in an issuer's section.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
@@ -11,7 +10,6 @@ import (
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/issuer/copilot"
 	"github.com/daypass-io/daypass/issuer/oauth"
-	"github.com/daypass-io/daypass/issuer/static"
 )
 
 // oauthSection is the section of an OAuth 2.0 server; docs/issuers/oauth.md says what each key means.
@@ -44,7 +42,7 @@ type oauthSection struct {
 type oauthClient struct {
 	ID       string `yaml:"id"`
 	Method   string `yaml:"method" enum:"none,client_secret_basic,client_secret_post,private_key_jwt"`
-	Secret   string `yaml:"secret"` // file:PATH or env:NAME
+	Secret   string `yaml:"secret"` // file:PATH, env:NAME or vault:ISSUER/PATH#FIELD
 	Key      string `yaml:"key"`    // a file
 	KeyID    string `yaml:"key_id"`
 	IDToken  bool   `yaml:"id_token"`
@@ -59,7 +57,7 @@ func oauthGrants(name string) oauth.Grant {
 	}[name]
 }
 
-func (v *oauthSection) problems(at *strictyaml.Node) strictyaml.Problems {
+func (v *oauthSection) problems(s *settings, _ string, at *strictyaml.Node) strictyaml.Problems {
 	var problems strictyaml.Problems
 	refuse := func(key, message string) { problems = append(problems, at.Problem(key, message, "")) }
 	if v.Vendor == "" {
@@ -83,12 +81,7 @@ func (v *oauthSection) problems(at *strictyaml.Node) strictyaml.Problems {
 	if (v.Grant == "refresh") != (v.RefreshToken != "") {
 		refuse("refresh_token", "belongs to the grant refresh, and it alone")
 	}
-	if v.Client.Secret != "" {
-		if _, err := static.Parse(v.Client.Secret); err != nil {
-			refuse("client.secret", cred.PublicText(err))
-		}
-	}
-	return problems
+	return append(problems, s.referenceProblem(at, "client.secret", v.Client.Secret)...)
 }
 
 func (v *oauthSection) open(s *settings, w workshop) (issuer.Issuer, error) {
@@ -112,7 +105,7 @@ func (v *oauthSection) open(s *settings, w workshop) (issuer.Issuer, error) {
 			c.Keeper = oauth.NewFileKeeper(s.path(v.RefreshToken))
 		}
 		var err error
-		if c.Client, err = v.Client.config(s, identity); err != nil {
+		if c.Client, err = v.Client.config(s, w, identity); err != nil {
 			return nil, err
 		}
 	}
@@ -123,10 +116,10 @@ func (v *oauthSection) open(s *settings, w workshop) (issuer.Issuer, error) {
 	return oauth.New(c)
 }
 
-func (v *oauthClient) config(s *settings, identity oauth.Signer) (oauth.Client, error) {
+func (v *oauthClient) config(s *settings, w workshop, identity oauth.Signer) (oauth.Client, error) {
 	c := oauth.Client{Method: oauth.Method(v.Method), ID: v.ID, KeyID: v.KeyID, Audience: v.Audience}
 	if v.Secret != "" {
-		load, err := s.loader(v.Secret)
+		load, err := s.loader(w, v.Secret)
 		if err != nil {
 			return c, err
 		}
@@ -149,20 +142,17 @@ func (v *oauthClient) config(s *settings, identity oauth.Signer) (oauth.Client, 
 // identity signs ID tokens of the broker's own, with the grant that each is for.
 func (w workshop) identity(s *settings) oauth.Signer {
 	return func(_ context.Context, audience string, about issuer.Spec) (cred.Secret, error) {
-		if w.keys == nil {
-			return cred.Secret{}, cred.Errorf(cred.Internal, "identity", "", "%w", errors.New("the settings are only checked"))
-		}
-		extra := map[string]any{}
+		claims := map[string]any{}
 		if about.Grant != "" {
-			extra["grant"] = string(about.Grant)
+			claims["grant"] = string(about.Grant)
 		}
-		return w.keys.SignIDToken(s.config.Server.URL, brokerSubject, audience, time.Now(), idTokenLife, extra)
+		return w.idToken(s, audience, idTokenLife, claims)
 	}
 }
 
 // copilotSection is the section of a Copilot seat; docs/issuers/copilot.md says what each key means.
 type copilotSection struct {
-	Seat                string        `yaml:"seat,required"` // file:PATH or env:NAME
+	Seat                string        `yaml:"seat,required"` // file:PATH, env:NAME or vault:ISSUER/PATH#FIELD
 	URL                 string        `yaml:"url"`
 	Hosts               []string      `yaml:"hosts"`
 	UserAgent           string        `yaml:"user_agent"`
@@ -173,15 +163,12 @@ type copilotSection struct {
 	Timeout             time.Duration `yaml:"timeout"`
 }
 
-func (v *copilotSection) problems(at *strictyaml.Node) strictyaml.Problems {
-	if _, err := static.Parse(v.Seat); v.Seat != "" && err != nil {
-		return strictyaml.Problems{at.Problem("seat", cred.PublicText(err), "")}
-	}
-	return nil
+func (v *copilotSection) problems(s *settings, _ string, at *strictyaml.Node) strictyaml.Problems {
+	return s.referenceProblem(at, "seat", v.Seat)
 }
 
-func (v *copilotSection) open(s *settings, _ workshop) (issuer.Issuer, error) {
-	seat, err := s.loader(v.Seat)
+func (v *copilotSection) open(s *settings, w workshop) (issuer.Issuer, error) {
+	seat, err := s.loader(w, v.Seat)
 	if err != nil {
 		return nil, err
 	}

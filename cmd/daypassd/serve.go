@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -17,11 +15,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/daypass-io/daypass/audit/boltlog"
 	"github.com/daypass-io/daypass/broker"
 	"github.com/daypass-io/daypass/broker/config"
 	"github.com/daypass-io/daypass/broker/identity"
 	"github.com/daypass-io/daypass/broker/notice"
 	"github.com/daypass-io/daypass/broker/rpc"
+	"github.com/daypass-io/daypass/cred/token"
 	"github.com/daypass-io/daypass/internal/cli"
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
@@ -45,18 +45,11 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 		return err
 	}
 	defer r.close()
-	tlsConfig, err := serverTLS(s.config.Server)
-	if err != nil {
-		return err
-	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	clientCAs, err := proxyCA(s.config.Server)
-	if err != nil {
-		return err
-	}
 	server, err := rpc.New(r.broker, rpc.Options{
-		TLS: tlsConfig, ClientCAs: clientCAs, Login: logins(s.config), Handlers: r.channels.clicks(r.broker, logger), Reflection: s.config.Server.Reflection, Logger: logger, Metrics: registry,
+		TLS: r.trust.config(), ClientCAs: r.trust.proxies.Load, SawProxy: r.trust.saw, Login: logins(s.config), Handlers: r.channels.clicks(r.broker, logger),
+		Reflection: s.config.Server.Reflection, Logger: logger, Metrics: registry,
 	})
 	if err != nil {
 		return err
@@ -66,7 +59,7 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 		return err
 	}
 	logger.Info("serving", "address", listener.Addr().String(), "url", s.config.Server.URL,
-		"tls", tlsConfig != nil, "policy", s.config.Policy.Hash(), "log_key", s.signer.VerifierKey())
+		"tls", !s.config.Server.Plain, "policy", s.config.Policy.Hash(), "log_key", r.log.VerifierKey())
 	if ready != nil {
 		ready(listener.Addr().String())
 	}
@@ -109,6 +102,8 @@ type running struct {
 	issuers    map[string]issuer.Issuer
 	channels   channels
 	dispatcher *notice.Dispatcher
+	trust      *trust
+	log        *boltlog.Log
 	close      func()
 }
 
@@ -147,22 +142,41 @@ func assemble(ctx context.Context, s *settings, raw *bolt.Store, logger *slog.Lo
 	if err != nil {
 		return nil, err
 	}
-	issuers, closeIssuers, err := s.openIssuers(keys)
+	shown, err := loadTrust(c.Server)
 	if err != nil {
 		return nil, err
 	}
-	b, err := broker.New(ctx, broker.Config{
-		URL: c.Server.URL, Store: sealed, Log: raw.Log(), Identity: who, Policy: c.Policy, Keys: keys,
-		Issuers: issuers, Logger: logger, Now: time.Now, MayRedeem: mayRedeem(c), IssueTimeout: c.Issuing.Timeout, Notify: notifier(c, out),
-	})
+	live := token.NewLive(keys)
+	issuers, closeIssuers, err := s.openIssuers(live)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.newBroker(ctx, broker.Config{
+		URL: c.Server.URL, Store: sealed, Log: raw.Log(), Identity: who, Policy: c.Policy, Keys: live,
+		Issuers: issuers, Logger: logger, Now: time.Now, MayRedeem: mayRedeem(c), Notify: notifier(c, out),
+		IssueTimeout: c.Issuing.Timeout, RotateTimeout: c.Issuing.RotationTimeout, ReconcileInterval: c.Issuing.Reconcile, JobsInterval: c.Issuing.Jobs,
+	}, workshop{keys: live, find: func(name string) issuer.Issuer { return issuers[name] }, store: sealed, log: raw.Log(), trust: shown})
 	if err != nil {
 		closeIssuers()
 		return nil, err
 	}
 	return &running{
-		broker: b, issuers: issuers, channels: out, close: closeIssuers,
+		broker: b, issuers: issuers, channels: out, close: closeIssuers, trust: shown, log: raw.Log(),
 		dispatcher: notice.NewDispatcher(sealed, out.senders, logger, time.Now),
 	}, nil
+}
+
+// newBroker makes the broker, with what it takes issuers to make.
+func (s *settings) newBroker(ctx context.Context, c broker.Config, w workshop) (*broker.Broker, error) {
+	var err error
+	if c.Jobs, err = s.jobsWatcher(w); err != nil {
+		return nil, err
+	}
+	if c.Roots, err = s.openRoots(w); err != nil {
+		return nil, err
+	}
+	c.Sign = func(text string) (string, error) { return w.log.Signer().Receipt(text) }
+	return broker.New(ctx, c)
 }
 
 func mayRedeem(c *config.Config) func(proxy, target string) bool {
@@ -170,35 +184,6 @@ func mayRedeem(c *config.Config) func(proxy, target string) bool {
 		p, ok := c.Proxy(name)
 		return ok && p.MayRedeem(target)
 	}
-}
-
-// serverTLS is what the broker serves with; nil for plain text on loopback. A client certificate is
-// asked of nobody, and taken from any issuer: proxies show ours, and callers may bind grants to theirs.
-func serverTLS(c config.Server) (*tls.Config, error) {
-	if c.Plain {
-		return nil, nil
-	}
-	pair, err := tls.LoadX509KeyPair(c.TLS.Certificate, c.TLS.PrivateKey)
-	if err != nil {
-		return nil, fmt.Errorf("the server's certificate can't be loaded: %w", err)
-	}
-	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert}, nil
-}
-
-// proxyCA is who issues the certificates of companion proxies; nil: nobody.
-func proxyCA(c config.Server) (*x509.CertPool, error) {
-	if c.TLS.ClientCA == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(c.TLS.ClientCA)
-	if err != nil {
-		return nil, fmt.Errorf("the CA of the proxies can't be read: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no PEM certificate", c.TLS.ClientCA)
-	}
-	return pool, nil
 }
 
 // logins are the identity providers that people sign in with.

@@ -24,7 +24,8 @@ type settings struct {
 	dir     string // of the file: paths in issuers' sections are relative to it
 	signer  *audit.Signer
 	sealing *store.SealingKey
-	drivers []driver // one for each of config.Issuers
+	drivers []driver      // one for each of config.Issuers
+	roots   []rootSection // one for each of config.Rotations
 }
 
 // loadSettings reads the configuration and names every problem, those of the issuers' own sections
@@ -32,7 +33,7 @@ type settings struct {
 func loadSettings(path string) (*settings, error) {
 	detectors := append([]string{"secrets", "pii"}, mask.Names()...)
 	s := &settings{dir: filepath.Dir(path)}
-	_, err := config.Load(path, config.Options{Detectors: detectors, Drivers: drivers(), More: s.problems})
+	_, err := config.Load(path, config.Options{Detectors: detectors, Drivers: drivers(), RotationDrivers: rotationDrivers(), More: s.problems})
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +55,8 @@ func (s *settings) problems(c *config.Config) strictyaml.Problems {
 	if _, err := openChannels(c); err != nil {
 		problems = append(problems, c.At.Problem("notices.channels", err.Error(), ""))
 	}
+	problems = append(problems, s.jobsProblems(c)...)
+	problems = append(problems, s.rotationProblems(c)...)
 	return append(problems, deliveryProblems(c)...)
 }
 

@@ -493,7 +493,10 @@ type Checkpoint struct {
 	Note string `protobuf:"bytes,1,opt,name=note,proto3" json:"note,omitempty"`
 	// The key that verifies it, in the form of golang.org/x/mod/sumdb/note. Trust it only if you know
 	// it from elsewhere.
-	VerifierKey   string `protobuf:"bytes,2,opt,name=verifier_key,json=verifierKey,proto3" json:"verifier_key,omitempty"`
+	VerifierKey string `protobuf:"bytes,2,opt,name=verifier_key,json=verifierKey,proto3" json:"verifier_key,omitempty"`
+	// How the log came to that key from the one before, and so on from its first, oldest first; each a
+	// line as exports have it. Empty for a log whose key was never rotated.
+	HandOvers     [][]byte `protobuf:"bytes,3,rep,name=hand_overs,json=handOvers,proto3" json:"hand_overs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -540,6 +543,13 @@ func (x *Checkpoint) GetVerifierKey() string {
 		return x.VerifierKey
 	}
 	return ""
+}
+
+func (x *Checkpoint) GetHandOvers() [][]byte {
+	if x != nil {
+		return x.HandOvers
+	}
+	return nil
 }
 
 // GetCheckpointRequest has no fields.
@@ -661,11 +671,13 @@ const file_daypass_v1_audit_proto_rawDesc = "" +
 	"\rExportedEntry\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x1c\n" +
 	"\tcanonical\x18\x02 \x01(\fR\tcanonical\x12\x14\n" +
-	"\x05proof\x18\x03 \x03(\fR\x05proof\"C\n" +
+	"\x05proof\x18\x03 \x03(\fR\x05proof\"b\n" +
 	"\n" +
 	"Checkpoint\x12\x12\n" +
 	"\x04note\x18\x01 \x01(\tR\x04note\x12!\n" +
-	"\fverifier_key\x18\x02 \x01(\tR\vverifierKey\"\x16\n" +
+	"\fverifier_key\x18\x02 \x01(\tR\vverifierKey\x12\x1d\n" +
+	"\n" +
+	"hand_overs\x18\x03 \x03(\fR\thandOvers\"\x16\n" +
 	"\x14GetCheckpointRequest\"O\n" +
 	"\x15GetCheckpointResponse\x126\n" +
 	"\n" +

@@ -1,0 +1,42 @@
+// Package ownkeys rotates the keys that are the broker's own: those that sign grant tokens
+// (SigningKeys), that seal the store (SealingKey), that sign the audit log's checkpoints (LogKey), and
+// the CA that vouches for the broker and its proxies (ProxyCA). Each is an issuer.Rotator, so that the
+// broker approves, journals and records their rotation as it does for a root credential at a source.
+//
+// All keep to one order: what is to trust the next key gets it first, then the next key is used, then
+// the old one goes once nothing depends on it any more. A process that dies in between finds, in the
+// store or in the key's file, which key is in use.
+package ownkeys
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
+)
+
+// wait says that an act waits, until an instant where that is known.
+func wait(op, public string, now, until time.Time) error {
+	e := &cred.Error{Kind: cred.Pending, Op: op, Reason: "ROTATION_WAITS", Public: public}
+	if until.After(now) {
+		e.RetryAfter = until.Sub(now)
+	}
+	return e
+}
+
+// clock writes an instant for people.
+func clock(at time.Time) string { return at.UTC().Format(time.RFC3339) }
+
+// gone is the answer of Undo where the old root is no more.
+func gone(op, what string) error {
+	return &cred.Error{Kind: cred.Invalid, Op: op, Reason: "ROTATION_OLD_GONE", Public: what + " is no more, so it can't be put back into use"}
+}
+
+// changed says that something other than this rotation has changed the key.
+func changed(op, what, is string, r issuer.Rotation) error {
+	return &cred.Error{
+		Kind: cred.Invalid, Op: op, Reason: "ROTATION_OVERTAKEN",
+		Public: fmt.Sprintf("%s is now %s, which this rotation from %s to %s did not make; begin a new one", what, is, r.Old, r.New),
+	}
+}

@@ -1,0 +1,388 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker/notice"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
+	"github.com/daypass-io/daypass/store"
+)
+
+// Bounds of a comparison: how many strays are named, and how many missing leases are ended in a round,
+// should a source have lost more than that.
+const (
+	maxStrayNames   = 20
+	maxStrayName    = 256 // bytes
+	maxMissing      = 10_000
+	minListDeadline = 2 * time.Minute
+)
+
+// Report is what the last comparison of our leases with a source's list found.
+type Report struct {
+	At         time.Time // when it was made; zero: never yet
+	Listed     int       // credentials that live at the source
+	Ours       int       // leases of ours that its list should have
+	Strays     int       // credentials at the source that no lease here is of
+	StrayNames []string  // some of them, by the source's names
+	Missing    int       // leases that it has lost since the broker started, and that were ended for that
+	Problem    string    // why the last try failed, for people; empty: it did not
+}
+
+// Reconciliation returns what the last comparison with each source that can list its credentials found,
+// by the issuer's name.
+func (b *Broker) Reconciliation() map[string]Report { return b.compared.all() }
+
+// reports are the last reports of all issuers. The zero value is ready.
+type reports struct {
+	mu  sync.Mutex
+	now map[string]Report // owner: mu
+}
+
+func (r *reports) all() map[string]Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.now)
+}
+
+// update changes an issuer's report, and returns it as it was.
+func (r *reports) update(name string, change func(*Report)) Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.now == nil {
+		r.now = map[string]Report{}
+	}
+	old := r.now[name]
+	next := old
+	change(&next)
+	r.now[name] = next
+	return old
+}
+
+// reconciler compares in rounds, and remembers from one to the next. Names are kept as hashes, so that a
+// million leases take some bytes each. It is for one goroutine.
+type reconciler struct {
+	b     *Broker
+	seed  maphash.Seed
+	lists map[string]*compared
+}
+
+// compared is what is remembered of one source.
+type compared struct {
+	lister issuer.Lister
+	strays map[uint64]time.Time // when each was first seen
+	told   map[uint64]bool      // strays that are recorded
+	gone   map[uint64]bool      // leases that the last round missed
+}
+
+func (b *Broker) newReconciler() *reconciler {
+	r := &reconciler{b: b, seed: maphash.MakeSeed(), lists: map[string]*compared{}}
+	for name, is := range b.cfg.Issuers {
+		if l, ok := is.(issuer.Lister); ok {
+			r.lists[name] = &compared{lister: l}
+		}
+	}
+	return r
+}
+
+// reconcile compares in rounds until ctx ends.
+func (b *Broker) reconcile(ctx context.Context) {
+	r := b.newReconciler()
+	if b.cfg.ReconcileInterval < 0 || len(r.lists) == 0 {
+		return
+	}
+	tick := time.NewTicker(b.cfg.ReconcileInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := r.round(ctx); err != nil && ctx.Err() == nil {
+			b.cfg.Logger.ErrorContext(ctx, "leases could not be compared with their sources; it is tried again", "error", err)
+		}
+	}
+}
+
+// ours are the leases of one issuer that have not ended, by the hashes of their names, sorted.
+type ours struct {
+	all    []uint64
+	issued []uint64 // those that the source surely has, and that we can end
+}
+
+// round compares all sources once. Our leases are read first: what is issued meanwhile looks like a
+// stray, and what ends meanwhile like missing, but neither in two rounds.
+func (r *reconciler) round(ctx context.Context) error {
+	known, err := r.leases(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.lists)) {
+		if err := r.compare(ctx, name, known); err != nil && ctx.Err() == nil {
+			r.b.cfg.Logger.ErrorContext(ctx, "what a comparison of leases found was not recorded", "issuer", name, "error", err)
+		}
+	}
+	return ctx.Err()
+}
+
+func (r *reconciler) leases(ctx context.Context) (map[string]*ours, error) {
+	known := map[string]*ours{}
+	err := r.eachLease(ctx, func(l cred.Lease, hash uint64) {
+		o := known[l.Issuer]
+		if o == nil {
+			o = &ours{}
+			known[l.Issuer] = o
+		}
+		o.all = append(o.all, hash)
+		if isIssued(l) {
+			o.issued = append(o.issued, hash)
+		}
+	}, func() { clear(known) })
+	for _, o := range known {
+		slices.Sort(o.all)
+		slices.Sort(o.issued)
+	}
+	return known, err
+}
+
+func isIssued(l cred.Lease) bool { return l.State() == cred.LeaseIssued && l.Revocable }
+
+// eachLease calls each for every lease that has not ended and that its source names. Those have a due
+// time, but for what nobody can end and what does not end. It begins anew where the transaction does.
+func (r *reconciler) eachLease(ctx context.Context, each func(l cred.Lease, hash uint64), begin func()) error {
+	return r.b.cfg.Store.View(ctx, func(tx store.Tx) error {
+		begin()
+		for record, err := range tx.Scan(store.Query{Table: store.Leases, DueBy: r.b.now().AddDate(100, 0, 0)}) {
+			if err != nil {
+				return err
+			}
+			l, err := decodeLease(record)
+			if err != nil {
+				r.b.cfg.Logger.WarnContext(ctx, "a lease can't be read", "error", err)
+				continue
+			}
+			source := r.lists[l.Issuer]
+			if source == nil {
+				continue
+			}
+			if name := source.lister.NameOf(l); name != "" {
+				each(l, maphash.String(r.seed, name))
+			}
+		}
+		return nil
+	})
+}
+
+// compare holds one source's list against our leases.
+func (r *reconciler) compare(ctx context.Context, name string, known map[string]*ours) error {
+	source, b := r.lists[name], r.b
+	list, cancel := context.WithTimeout(ctx, max(b.cfg.IssueTimeout, minListDeadline))
+	names, err := source.lister.Live(list)
+	cancel()
+	if err != nil {
+		problem := cred.PublicText(err)
+		if old := b.compared.update(name, func(r *Report) { r.Problem = problem }); old.Problem != problem {
+			b.cfg.Logger.WarnContext(ctx, "a source does not list its credentials", "issuer", name, "error", err)
+		}
+		return nil
+	}
+	now := b.now()
+	live := make([]uint64, len(names))
+	for i, n := range names {
+		live[i] = maphash.String(r.seed, n)
+	}
+	fresh, strays := source.unknown(names, live, known, now, b.cfg.IssueTimeout)
+	slices.Sort(live)
+	mine := known[name]
+	if mine == nil {
+		mine = &ours{}
+	}
+	gone := source.missing(live, mine.issued)
+	b.compared.update(name, func(r *Report) {
+		*r = Report{At: now, Listed: len(names), Ours: len(mine.all), Strays: len(strays), StrayNames: some(strays), Missing: r.Missing}
+	})
+	if err := b.recordStrays(ctx, name, source, fresh, len(strays)); err != nil {
+		return err
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	return r.endMissing(ctx, name, gone)
+}
+
+// stray is a credential that no lease of ours is of.
+type stray struct {
+	name string
+	hash uint64
+}
+
+// unknown returns the strays of a list, and those of them that nobody has been told of. What is new, or
+// may be what is being issued right now, does not count yet. A lease of any issuer makes a name ours:
+// several may mint at the same place.
+func (c *compared) unknown(names []string, hashes []uint64, known map[string]*ours, now time.Time, issuing time.Duration) (fresh, strays []stray) {
+	seen := map[uint64]time.Time{}
+	for i, hash := range hashes {
+		if isOurs(known, hash) {
+			continue
+		}
+		first, again := c.strays[hash]
+		if !again {
+			first = now
+		}
+		seen[hash] = first
+		if !again || now.Sub(first) < issuing {
+			continue
+		}
+		s := stray{names[i], hash}
+		strays = append(strays, s)
+		if !c.told[hash] {
+			fresh = append(fresh, s)
+		}
+	}
+	c.strays = seen
+	maps.DeleteFunc(c.told, func(hash uint64, _ bool) bool { _, still := seen[hash]; return !still })
+	return fresh, strays
+}
+
+func isOurs(known map[string]*ours, hash uint64) bool {
+	for _, o := range known {
+		if _, ok := slices.BinarySearch(o.all, hash); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// missing returns the leases that a list lacks, and lacked in the round before.
+func (c *compared) missing(live, issued []uint64) map[uint64]bool {
+	gone, twice := map[uint64]bool{}, map[uint64]bool{}
+	for _, hash := range issued {
+		if _, there := slices.BinarySearch(live, hash); there {
+			continue
+		}
+		gone[hash] = true
+		if c.gone[hash] {
+			twice[hash] = true
+		}
+	}
+	c.gone = gone
+	return twice
+}
+
+func some(strays []stray) []string {
+	var out []string
+	for _, s := range strays[:min(len(strays), maxStrayNames)] {
+		out = append(out, cut(s.name, maxStrayName))
+	}
+	return out
+}
+
+// recordStrays records strays, each once in the life of a broker, and tells people.
+func (b *Broker) recordStrays(ctx context.Context, name string, source *compared, fresh []stray, all int) error {
+	if len(fresh) == 0 {
+		return nil
+	}
+	now := b.now()
+	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		names := []any{}
+		for _, n := range some(fresh) {
+			names = append(names, n)
+		}
+		text := fmt.Sprintf("the source of issuer %s has %d credentials that no lease here is of, %d of them new", name, all, len(fresh))
+		if err := b.notifyLeases(tx, notice.LeasesStray, name, text, now); err != nil {
+			return err
+		}
+		return tx.Append(audit.Event{
+			Kind: audit.LeaseStray, Time: now, Detail: map[string]any{"issuer": name, "new": len(fresh), "strays": all, "names": names},
+		})
+	})
+	if err != nil {
+		return notRecorded(err)
+	}
+	if source.told == nil {
+		source.told = map[uint64]bool{}
+	}
+	for _, s := range fresh {
+		source.told[s.hash] = true
+	}
+	b.cfg.Logger.WarnContext(ctx, "a source has credentials that no lease here is of", "issuer", name, "new", len(fresh), "strays", all)
+	return nil
+}
+
+// endMissing ends leases that their source has no more.
+func (r *reconciler) endMissing(ctx context.Context, name string, gone map[uint64]bool) error {
+	b := r.b
+	var keys []store.Key
+	err := r.eachLease(ctx, func(l cred.Lease, hash uint64) {
+		if l.Issuer == name && gone[hash] && isIssued(l) && len(keys) < maxMissing {
+			keys = append(keys, leaseKey(l))
+		}
+	}, func() { keys = keys[:0] })
+	if err != nil {
+		return err
+	}
+	ended := 0
+	for _, key := range keys {
+		changed, err := b.leaseMissing(ctx, key)
+		if err != nil {
+			return err
+		}
+		if changed {
+			ended++
+		}
+	}
+	if ended == 0 {
+		return nil
+	}
+	b.compared.update(name, func(r *Report) { r.Missing += ended })
+	b.cfg.Logger.ErrorContext(ctx, "a source has lost credentials that nobody here ended", "issuer", name, "leases", ended)
+	now := b.now()
+	return b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		text := fmt.Sprintf("the source of issuer %s has lost %d credentials that nobody here ended", name, ended)
+		return b.notifyLeases(tx, notice.LeasesMissing, name, text, now)
+	})
+}
+
+// leaseMissing ends a lease that its source has no more. It is revoked all the same, so that surely
+// nothing is left of it.
+func (b *Broker) leaseMissing(ctx context.Context, key store.Key) (changed bool, err error) {
+	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		changed = false
+		l, err := getLease(tx, key)
+		if err != nil || !isIssued(l) || ended(l, b.now()) {
+			return err
+		}
+		g, err := getGrant(tx, l.Grant)
+		if err != nil {
+			return err
+		}
+		if l, err = l.Revoking(); err != nil {
+			return err
+		}
+		l.Note = "its source lists it no more"
+		_, err = b.writeLease(ctx, tx, l, g, audit.LeaseMissing)
+		changed = err == nil
+		return err
+	})
+	if err != nil || !changed {
+		return changed, err
+	}
+	_, err = b.settle(ctx, key, endNow)
+	return true, err
+}
+
+// notifyLeases queues a notice about the leases of an issuer, if there is anybody to tell it.
+func (b *Broker) notifyLeases(tx store.Tx, kind notice.Kind, name, text string, now time.Time) error {
+	if b.cfg.Notify == nil {
+		return nil
+	}
+	return b.cfg.Notify(tx, notice.Notice{ID: fmt.Sprintf("leases:%.16s:%d", hashOf(name, string(kind)), now.UnixMilli()), Kind: kind, At: now, Text: text})
+}

@@ -1,0 +1,304 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker/notice"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/store"
+)
+
+// reconciling is a world with a reconciler, and what people were told.
+type reconciling struct {
+	*world
+	*reconciler
+	told []notice.Notice
+}
+
+func newReconciling(t *testing.T) *reconciling {
+	w := &reconciling{world: newWorld(t)}
+	w.change = func(c *Config) {
+		c.Notify = func(_ store.Tx, n notice.Notice) error { w.told = append(w.told, n); return nil }
+	}
+	w.start()
+	w.reconciler = w.newReconciler()
+	return w
+}
+
+// compare does a round, and returns what it found of the source "short".
+func (w *reconciling) compare() Report {
+	w.t.Helper()
+	w.must(w.round(context.Background()))
+	w.check()
+	return w.Reconciliation()["short"]
+}
+
+func (w *reconciling) wantTold(kind notice.Kind, times int) {
+	w.t.Helper()
+	n := 0
+	for _, told := range w.told {
+		if told.Kind == kind && strings.Contains(told.Text, "short") {
+			n++
+		}
+	}
+	if n != times {
+		w.t.Errorf("people were told %d times of %s, want %d", n, kind, times)
+	}
+}
+
+func TestReconcileAgrees(t *testing.T) {
+	w := newReconciling(t)
+	w.short()
+	w.short()
+	before := len(w.events())
+	for range 3 {
+		if r := w.compare(); r.Listed != 2 || r.Ours != 2 || r.Strays != 0 || r.Missing != 0 || r.Problem != "" || !r.At.Equal(w.now()) {
+			t.Errorf("found %+v", r)
+		}
+		w.clock.advance(time.Minute)
+	}
+	if len(w.events()) != before || len(w.told) != 0 {
+		t.Error("something was recorded, or somebody was told")
+	}
+	if len(w.Reconciliation()) != 1 {
+		t.Errorf("compared with %v", w.Reconciliation())
+	}
+}
+
+// A credential that is nobody's is recorded once, in the second round that finds it and not before it
+// is too old to be one that is being issued.
+func TestReconcileStrays(t *testing.T) {
+	w := newReconciling(t)
+	w.short()
+	others := []string{"theirs-1", "theirs-2" + strings.Repeat("x", 1000)}
+	w.sources["short"].others = others
+	for _, wait := range []time.Duration{0, 10 * time.Second, 9 * time.Second} {
+		w.clock.advance(wait)
+		if r := w.compare(); r.Strays != 0 {
+			t.Errorf("strays after %v: %+v", wait, r)
+		}
+	}
+	w.clock.advance(time.Second)
+	r := w.compare()
+	if r.Strays != 2 || r.Listed != 3 || r.Ours != 1 || r.StrayNames[0] != "theirs-1" || len(r.StrayNames[1]) > maxStrayName+3 {
+		t.Errorf("found %+v", r)
+	}
+	e := w.lastOf(audit.LeaseStray)
+	names, _ := e.Detail["names"].([]any)
+	if e.Detail["issuer"] != "short" || fmt.Sprint(e.Detail["strays"]) != "2" || len(names) != 2 || names[0] != "theirs-1" {
+		t.Errorf("recorded %+v", e.Detail)
+	}
+	w.wantTold(notice.LeasesStray, 1)
+	w.clock.advance(time.Minute)
+	if r := w.compare(); r.Strays != 2 {
+		t.Errorf("found %+v", r)
+	}
+	w.sources["short"].others = append(slices.Clone(others), "theirs-3")
+	w.compare()
+	w.clock.advance(time.Minute)
+	w.compare()
+	if all := w.eventsOf(audit.LeaseStray); len(all) != 2 || fmt.Sprint(all[1].Detail["new"]) != "1" {
+		t.Errorf("recorded %d times", len(all))
+	}
+	w.sources["short"].others = nil
+	if r := w.compare(); r.Strays != 0 || len(r.StrayNames) != 0 {
+		t.Errorf("found %+v", r)
+	}
+}
+
+// Many strays are counted, and some are named.
+func TestReconcileManyStrays(t *testing.T) {
+	w := newReconciling(t)
+	for i := range 1000 {
+		w.sources["short"].others = append(w.sources["short"].others, fmt.Sprint("theirs-", i))
+	}
+	w.compare()
+	w.clock.advance(time.Minute)
+	if r := w.compare(); r.Strays != 1000 || len(r.StrayNames) != maxStrayNames {
+		t.Errorf("found %d, %d named", r.Strays, len(r.StrayNames))
+	}
+	w.lastOf(audit.LeaseStray)
+}
+
+// What lives at a source although its lease is over is a stray.
+func TestReconcileWhatWeEnded(t *testing.T) {
+	w := newReconciling(t)
+	got := w.short()
+	_, _, err := w.Revoke(t.Context(), runner, got.Grant.ID, "")
+	w.must(err)
+	w.sources["short"].comeBack(got.Redeemed.Lease.ID)
+	w.must(w.round(t.Context()))
+	w.clock.advance(time.Minute)
+	w.must(w.round(t.Context()))
+	if r := w.Reconciliation()["short"]; r.Strays != 1 || r.Ours != 0 {
+		t.Errorf("found %+v", r)
+	}
+	w.sources["short"].vanish()
+}
+
+// A lease that died without a name is told of as soon as it is too old to be under way, and not before.
+func TestReconcileUnnamed(t *testing.T) {
+	w := newReconciling(t)
+	w.change = func(c *Config) { c.Issuers["short"] = unnamed{c.Issuers["short"].(fakeRenewer).fakeIssuer} }
+	w.start()
+	w.reconciler = w.newReconciler()
+	w.sources["short"].plan("issue", doneLost)
+	if _, err := w.deliver("short"); err == nil {
+		t.Fatal("it was delivered")
+	}
+	for range 2 {
+		if r := w.compare(); r.Strays != 0 {
+			t.Errorf("it is a stray at once: %+v", r)
+		}
+	}
+	w.clock.advance(20 * time.Second)
+	if r := w.compare(); r.Strays != 1 {
+		t.Errorf("found %+v", r)
+	}
+}
+
+// unnamed can't reserve: nothing names what it made where the answer was lost.
+type unnamed struct{ fakeIssuer }
+
+func (i unnamed) Live(ctx context.Context) ([]string, error) {
+	return fakeRenewer{fakeReserver(i)}.Live(ctx)
+}
+
+func (i unnamed) NameOf(l cred.Lease) string {
+	return fakeRenewer{fakeReserver(i)}.NameOf(l)
+}
+
+// A lease that its source has lost is ended in the second round, on record, and people are told.
+func TestReconcileMissing(t *testing.T) {
+	w := newReconciling(t)
+	lost, kept := w.short(), w.short()
+	w.sources["short"].vanishOne(lost.Redeemed.Lease.ID)
+	if r := w.compare(); r.Missing != 0 || r.Listed != 1 {
+		t.Errorf("the first round: %+v", r)
+	}
+	w.wantState(w.lease(lost.Grant.ID), cred.LeaseIssued)
+	w.clock.advance(time.Minute)
+	if r := w.compare(); r.Missing != 1 {
+		t.Errorf("the second round: %+v", r)
+	}
+	w.wantState(w.lease(lost.Grant.ID), cred.LeaseRevoked)
+	w.wantState(w.lease(kept.Grant.ID), cred.LeaseIssued)
+	missing := w.eventsOf(audit.LeaseMissing)
+	if len(missing) != 1 || missing[0].Lease.ID != lost.Redeemed.Lease.ID || missing[0].Lease.Note != "its source lists it no more" {
+		t.Errorf("recorded %+v", missing)
+	}
+	w.wantTold(notice.LeasesMissing, 1)
+	w.compare()
+	if r := w.compare(); r.Missing != 1 || len(w.eventsOf(audit.LeaseMissing)) != 1 {
+		t.Errorf("later: %+v", r)
+	}
+	if _, err := w.deliver("short"); err != nil { // the grant lives, and a new one can be had
+		t.Error(err)
+	}
+}
+
+// vanishOne ends a credential at a source, behind our back.
+func (s *source) vanishOne(id cred.LeaseID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for handle, m := range s.made {
+		if m.lease == id {
+			m.revoked = true
+			s.made[handle] = m
+		}
+	}
+}
+
+// What was lost in one round and is there in the next is not ended: a list may be of a moment ago.
+func TestReconcileComesBack(t *testing.T) {
+	w := newReconciling(t)
+	got := w.short()
+	id := got.Redeemed.Lease.ID
+	for range 3 {
+		w.sources["short"].vanishOne(id)
+		w.compare()
+		w.sources["short"].comeBack(id)
+		w.compare()
+	}
+	w.wantState(w.lease(got.Grant.ID), cred.LeaseIssued)
+	if len(w.eventsOf(audit.LeaseMissing)) != 0 {
+		t.Error("it is recorded as missing")
+	}
+}
+
+func (s *source) comeBack(id cred.LeaseID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for handle, m := range s.made {
+		if m.lease == id {
+			m.revoked = false
+			s.made[handle] = m
+		}
+	}
+}
+
+// A source that does not answer changes nothing, and the report says so.
+func TestReconcileProblem(t *testing.T) {
+	w := newReconciling(t)
+	got := w.short()
+	w.compare()
+	w.sources["short"].vanishOne(got.Redeemed.Lease.ID)
+	w.compare()
+	w.sources["short"].plan("list", notDone, notDone)
+	for range 2 {
+		if r := w.compare(); r.Problem != "the source is not there" || r.Listed != 0 {
+			t.Errorf("found %+v", r)
+		}
+	}
+	if n := strings.Count(w.log.String(), "does not list"); n != 1 {
+		t.Errorf("logged %d times", n)
+	}
+	w.wantState(w.lease(got.Grant.ID), cred.LeaseIssued)
+	if r := w.compare(); r.Problem != "" || r.Missing != 1 {
+		t.Errorf("found %+v", r)
+	}
+}
+
+// What dies in the middle of ending what is missing is taken up by the next broker.
+func TestReconcileDiesAtEachStep(t *testing.T) {
+	dieAtEachStep(t, "short", func(w *world) func() {
+		got := w.short()
+		w.sources["short"].vanishOne(got.Redeemed.Lease.ID)
+		r := w.newReconciler()
+		w.must(r.round(context.Background()))
+		return func() { _ = r.round(context.Background()) }
+	}, noneLives)
+}
+
+// Run compares by itself.
+func TestRunReconciles(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := buildWorld(t, dir, time.Now)
+		w.sources["short"].others = []string{"theirs"}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		time.Sleep(19 * time.Minute)
+		if r := w.Reconciliation()["short"]; r.Listed != 1 || r.Strays != 0 {
+			t.Errorf("found %+v", r)
+		}
+		time.Sleep(2 * time.Minute)
+		if r := w.Reconciliation()["short"]; r.Strays != 1 {
+			t.Errorf("found %+v", r)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		w.check()
+		w.close()
+	})
+}

@@ -1,0 +1,159 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker/notice"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/store"
+)
+
+// Rotate begins to replace a root by another, or asks for the approval of that where the root needs it.
+// name is the root's, or that of an issuer or a target that has exactly one root. It returns once the
+// intent is recorded; Run does the rest, and after a crash goes on with it. The error is Conflict where
+// a rotation of the root is not over. For the role "security".
+func (b *Broker) Rotate(ctx context.Context, who Caller, name, reason string) (cred.Rotation, error) {
+	if !b.HasRole(who.Principal, RoleSecurity) {
+		return cred.Rotation{}, b.Refused(ctx, who.Principal, "rotation.rotate")
+	}
+	root, err := b.rootFor(name)
+	if err != nil {
+		return cred.Rotation{}, err
+	}
+	r, err := b.beginRotation(ctx, root, who, reason)
+	return shown(r), err
+}
+
+// CheckRotation does what a rotation of a root would look at first, and changes nothing. It returns the
+// root's own name. For the role "security".
+func (b *Broker) CheckRotation(ctx context.Context, who Caller, name string) (root string, findings []cred.Finding, err error) {
+	if !b.HasRole(who.Principal, RoleSecurity) {
+		return "", nil, b.Refused(ctx, who.Principal, "rotation.check")
+	}
+	found, err := b.rootFor(name)
+	if err != nil {
+		return "", nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.actTimeout())
+	defer cancel()
+	now := b.now()
+	r := cred.NewRotation(cred.NewRotationID(now), found.Name, who.Principal, "", "", now)
+	r.BegunAt, r.Attempt = now, 1
+	findings, err = b.checkRoot(ctx, found, r)
+	return found.Name, findings, err
+}
+
+// beginRotation writes the journal of a rotation that is to come, and the request for its approval where
+// it needs one.
+func (b *Broker) beginRotation(ctx context.Context, root Root, who Caller, reason string) (cred.Rotation, error) {
+	var r cred.Rotation
+	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		now := b.now()
+		if err := b.mayBegin(tx, root, who.Principal); err != nil {
+			return err
+		}
+		if err := spend(tx, who.once, now); err != nil {
+			return err
+		}
+		id := cred.NewRotationID(now)
+		var grant cred.GrantID
+		if root.Demand != nil {
+			g, err := b.requestRotation(ctx, tx, root, who.Principal, reason, now)
+			if err != nil {
+				return err
+			}
+			grant = g.ID
+		}
+		r = cred.NewRotation(id, root.Name, who.Principal, reason, grant, now)
+		if err := putRotation(tx, r); err != nil {
+			return err
+		}
+		r.Rev++
+		return tx.Append(rotationEvent(ctx, root, r, stepIntent, intentOutcome(r), now, map[string]any{"reason": reason}))
+	})
+	if err != nil {
+		if refusal, ok := errors.AsType[refused](err); ok {
+			err = refusal.why
+		}
+		return cred.Rotation{}, notRecorded(err)
+	}
+	if r.Grant != "" {
+		b.waiters.changed(r.Grant)
+	}
+	b.kick(r.ID)
+	return r, nil
+}
+
+// mayBegin refuses a second rotation of a root, and one that a lock forbids. A lock that covers
+// everything does not: that is set when a root may be known to others, and then it has to be replaced.
+func (b *Broker) mayBegin(tx store.Tx, root Root, who cred.Principal) error {
+	open, found, err := b.openRotationOf(tx, root.Name)
+	if err != nil {
+		return err
+	}
+	if found {
+		return &cred.Error{
+			Kind: cred.Conflict, Op: "rotation", Reason: "ROTATION_OPEN",
+			Public: "the rotation " + string(open.ID) + " of this root is " + string(open.State()) + "; wait for its end",
+		}
+	}
+	for record, err := range tx.Scan(store.Query{Table: store.Locks}) {
+		if err != nil {
+			return err
+		}
+		l, err := decodeLock(record)
+		if err != nil {
+			return err
+		}
+		all := l.Issuer == "" && l.Subject == "" && l.Target == ""
+		if !all && (l.NotAfter.IsZero() || b.now().Before(l.NotAfter)) && l.covers(who, rotationTarget+root.Name) {
+			return &cred.Error{
+				Kind: cred.Denied, Op: "rotation", Reason: "LOCKED",
+				Public: "this is locked by the people who run this broker (" + l.ID + "); ask them",
+			}
+		}
+	}
+	return nil
+}
+
+// requestRotation writes the request for the approval of a rotation, and has those told who are asked.
+func (b *Broker) requestRotation(ctx context.Context, tx store.Tx, root Root, who cred.Principal, reason string, now time.Time) (cred.Grant, error) {
+	want := cred.Request{Target: rotationTarget + root.Name, Reason: reason}
+	g := cred.NewRequest(cred.NewGrantID(now), who, want, *root.Demand, rotationLife, now)
+	g.Rule, g.PolicyHash = want.Target, b.policy.Load().Hash()
+	if err := createGrant(tx, g); err != nil {
+		return g, err
+	}
+	g.Rev++
+	if err := putRequest(tx, g.ID, remindAt(g, now)); err != nil {
+		return g, err
+	}
+	if err := b.notify(tx, notice.RequestPending, g, g.Demand.Groups(), "asks for approval to rotate the root "+root.Name); err != nil {
+		return g, err
+	}
+	return g, tx.Append(rotationGrantEvent(ctx, audit.ExchangePending, g, now))
+}
+
+func rotationGrantEvent(ctx context.Context, kind audit.Kind, g cred.Grant, now time.Time) audit.Event {
+	return audit.Event{
+		Kind: kind, Time: now, Peer: peerOf(ctx), Grant: g.ID,
+		Principal: audit.PrincipalOf(g.Holder), Request: audit.RequestOf(g.Want, g.Digest), Approvals: audit.ApprovalsOf(g.Approvals...),
+		Decision: &audit.Decision{Allowed: true, Rule: g.Rule, PolicyHash: g.PolicyHash, Demand: g.Demand},
+	}
+}
+
+// rotationLife bounds the life of the grant that stands for an approved rotation. It ends with the
+// rotation; one that takes longer does not need it any more.
+const rotationLife = 30 * 24 * time.Hour
+
+// kick has Run look at the rotations now.
+func (b *Broker) kick(id cred.RotationID) {
+	b.rotations.changed(cred.GrantID(id))
+	select {
+	case b.kicked <- struct{}{}:
+	default:
+	}
+}

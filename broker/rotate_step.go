@@ -1,0 +1,258 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
+	"github.com/daypass-io/daypass/store"
+)
+
+// claim is a step that is ours to do until its rotation's NextAt.
+type claim struct {
+	cred.Rotation
+	root  Root
+	known bool // the root is configured
+}
+
+// claimStep records that a step is about to be done here, if it is due and nobody else does it. The
+// first time it is the intent, which the log has before the source is asked for a change.
+func (b *Broker) claimStep(ctx context.Context, id cred.RotationID) (c claim, ok bool, err error) {
+	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		ok = false
+		r, err := getRotation(tx, id)
+		if err != nil {
+			return err
+		}
+		now := b.now()
+		if r.State() != cred.RotationRunning || now.Before(r.NextAt) {
+			return nil
+		}
+		c = claim{}
+		if c.Rotation, err = r.Begin(now, now.Add(b.cfg.RotateTimeout)); err != nil {
+			return err
+		}
+		c.root, c.known = b.root(r.Root)
+		if err := putRotation(tx, c.Rotation); err != nil {
+			return err
+		}
+		c.Rev++
+		ok = true
+		if c.Attempt > 1 || !changesSource(c.Step()) {
+			return nil
+		}
+		return tx.Append(rotationEvent(ctx, c.root, c.Rotation, string(c.Step()), outcomeBegun, now, nil))
+	})
+	if err != nil {
+		return c, false, notRecorded(err)
+	}
+	b.rotations.changed(cred.GrantID(id))
+	return c, ok, nil
+}
+
+// changesSource reports whether a step changes something that the log has to know of beforehand.
+func changesSource(step cred.RotationStep) bool {
+	return slices.Contains([]cred.RotationStep{cred.StepPrepare, cred.StepSwitch, cred.StepRetire, cred.StepUndo}, step)
+}
+
+// answer is what came of a step.
+type answer struct {
+	rotation issuer.Rotation // as the rotator left it; without an ID: it said nothing
+	findings []cred.Finding
+	detail   map[string]any // for the log
+	text     string         // for people
+	err      error
+}
+
+// actTimeout is how long an act may take, so that its outcome can be written while it is still ours.
+func (b *Broker) actTimeout() time.Duration { return b.cfg.RotateTimeout * 3 / 4 }
+
+var errRootGone = &cred.Error{
+	Kind: cred.Unavailable, Op: "rotation", Reason: "ROOT_UNKNOWN",
+	Public: "the root is not configured any more, and its rotation stands half-way; configure it again until it is over",
+}
+
+// act does a step.
+func (b *Broker) act(ctx context.Context, c claim) (a answer) {
+	if !c.known {
+		return answer{err: errRootGone}
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.actTimeout())
+	defer cancel()
+	at, r := c.atSource(), c.root.Rotator
+	switch c.Step() {
+	case cred.StepCheck:
+		return b.check(ctx, c)
+	case cred.StepPrepare:
+		a.rotation, a.err = r.Prepare(ctx, at)
+	case cred.StepSwitch:
+		a.rotation, a.err = r.Switch(ctx, at)
+	case cred.StepVerify:
+		a.err = r.Verify(ctx, at)
+	case cred.StepDrain:
+		return b.drain(ctx, c)
+	case cred.StepRetire:
+		a.rotation, a.err = r.Retire(ctx, at)
+	case cred.StepUndo:
+		a.err = r.Undo(ctx, at)
+	}
+	return a
+}
+
+// atSource is what a rotator is told of the rotation.
+func (c claim) atSource() issuer.Rotation {
+	return issuer.Rotation{
+		ID: string(c.ID), Attempt: c.Attempt, Began: c.BegunAt, Old: c.Old, New: c.New, Notes: maps.Clone(c.Notes), RetireAfter: c.RetireAfter,
+	}
+}
+
+// concludeStep writes what came of a step, with its entries, in one transaction. Where it can't be
+// written, or somebody else has taken the step over meanwhile, the step counts as one whose outcome
+// nobody knows, and is begun again. It reports whether the next step may be due now.
+func (b *Broker) concludeStep(ctx context.Context, c claim, a answer) (on bool, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.RotateTimeout/4)
+	defer cancel()
+	now := b.now()
+	end, err := b.ending(ctx, c, a, now)
+	if err != nil {
+		return false, err
+	}
+	taken := false
+	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		current, err := getRotation(tx, c.ID)
+		if taken = err == nil && current.Rev != c.Rev; taken || err != nil {
+			return err
+		}
+		if err := putRotation(tx, end.next); err != nil {
+			return err
+		}
+		for _, outcome := range end.outcomes {
+			if err := tx.Append(end.event(ctx, c, a, outcome, now)); err != nil {
+				return err
+			}
+		}
+		if err := b.notifyRotation(tx, c, end, now); err != nil || !end.next.Over() {
+			return err
+		}
+		return b.endRotationGrant(ctx, tx, end.next)
+	})
+	if err != nil {
+		return false, notRecorded(err)
+	}
+	if taken {
+		b.cfg.Logger.InfoContext(ctx, "somebody else has taken over a step of a rotation", "rotation", c.ID, "step", c.Step())
+		return false, nil
+	}
+	b.tell(ctx, c, a, end)
+	b.rotations.changed(cred.GrantID(c.ID))
+	if end.next.Over() && end.next.Grant != "" {
+		b.waiters.changed(end.next.Grant)
+	}
+	return !end.next.Over() && !b.now().Before(end.next.NextAt), nil
+}
+
+// ending is what a step's answer leads to, with the receipt where that is the end.
+func (b *Broker) ending(ctx context.Context, c claim, a answer, now time.Time) (ending, error) {
+	r := c.Rotation
+	if a.rotation.ID == string(r.ID) {
+		r.Old, r.New, r.Notes, r.RetireAfter = a.rotation.Old, a.rotation.New, a.rotation.Notes, a.rotation.RetireAfter.UTC().Truncate(time.Millisecond)
+	}
+	if a.findings != nil {
+		r.Findings = a.findings
+	}
+	end, err := endOf(r, a, now)
+	if err != nil || end.next.State() != cred.RotationDone {
+		return end, err
+	}
+	g, err := b.approvalOf(ctx, r)
+	if err != nil {
+		return end, err
+	}
+	if end.next.Receipt, err = b.cfg.Sign(receipt(end.next, g)); err != nil {
+		a.err = cred.Errorf(cred.Unavailable, "rotation.receipt", "the old root is gone, and the receipt of that could not be signed yet", "%w", err)
+		return endOf(r, a, now)
+	}
+	return end, nil
+}
+
+// ending is where a rotation stands after an answer, and what is to be told of that.
+type ending struct {
+	next     cred.Rotation
+	outcomes []string // of the step, for the log; none: it is tried again
+	alarm    string   // what people are told that does not get on; empty: nothing
+}
+
+// Times of rotations.
+const (
+	checkFor   = time.Hour        // how long a check is tried whose source does not answer; nothing has been changed
+	stuckAfter = 15 * time.Minute // how long a step may fail before people are told
+	stuckRetry = 10 * time.Minute // between tries at what does not help by itself
+	waitRetry  = 30 * time.Second // between looks at what is waited for
+)
+
+// endOf decides what an answer leads to, as the contract of issuer.Rotator has it.
+func endOf(r cred.Rotation, a answer, now time.Time) (end ending, err error) {
+	kind, why, age := kindOfAct(a.err), cred.PublicText(a.err), now.Sub(r.BegunAt)
+	switch {
+	case a.err == nil:
+		end.outcomes = []string{string(cred.StepDone)}
+		end.next, err = r.Done(now, a.text)
+		return end, err
+	case kind == cred.Pending:
+		end.next, err = r.Again(now.Add(spacing(a.err, waitRetry)), why)
+		return end, err
+	case kind == cred.Unavailable && r.Step() == cred.StepCheck && age >= checkFor:
+		why = "the check before got no answer for " + checkFor.String() + ", and nothing was changed: " + why
+		fallthrough
+	case kind != cred.Unavailable && r.MayFail():
+		end.outcomes = []string{string(cred.StepFailed)}
+		end.next, err = r.Fail(now, why)
+		return end, err
+	case kind == cred.Unavailable:
+		end.next, err = r.Again(now.Add(spacing(a.err, backoff(r.Attempt))), why)
+		if age >= stuckAfter {
+			end.alarmed(why)
+		}
+		return end, err
+	case kind == cred.Invalid && r.Step() == cred.StepUndo:
+		end.outcomes = []string{string(cred.StepImpossible)}
+		end.next, err = r.Resume(now, now, why)
+		end.alarmed("the new root could not be verified, and there is no way back to the old one: " + why)
+		return end, err
+	}
+	end.next, err = r.Again(now.Add(spacing(a.err, stuckRetry)), why)
+	end.alarmed(why)
+	return end, err
+}
+
+// alarmed notes that people have to be told, once for each step.
+func (e *ending) alarmed(why string) {
+	if e.next.Alarmed {
+		return
+	}
+	e.next.Alarmed, e.alarm = true, why
+	e.outcomes = append(e.outcomes, outcomeStuck)
+}
+
+// kindOfAct is the kind of an act's error. One that is not of the contract's type promises nothing.
+func kindOfAct(err error) cred.Kind {
+	if _, ours := errors.AsType[*cred.Error](err); !ours {
+		return cred.Unavailable
+	}
+	return cred.KindOf(err)
+}
+
+// backoff spaces the tries at a source that does not answer: 5 s at first, 5 min at the most.
+func backoff(attempt int) time.Duration {
+	return min(5*time.Second<<min(attempt-1, 10), 5*time.Minute)
+}
+
+// spacing is how long until the next try: what the source asks for, at least the usual, at most an hour.
+func spacing(err error, usual time.Duration) time.Duration {
+	asked, _ := cred.RetryAfter(err)
+	return max(min(asked, time.Hour), usual)
+}

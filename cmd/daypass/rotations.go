@@ -1,0 +1,150 @@
+package main
+
+import (
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/daypass-io/daypass/clients/sdk"
+	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/cli"
+	pb "github.com/daypass-io/daypass/proto/daypass/v1"
+)
+
+func newRotations(c *connection) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "rotations",
+		Short: "Look at rotations of root credentials: where each stands, and what is next",
+		Args:  cobra.ArbitraryArgs, RunE: cli.NoCommand,
+	}
+	cmd.AddCommand(newRotationsList(c), newRotationsShow(c), newRotationsRoots(c))
+	return cmd
+}
+
+func newRotationsList(c *connection) *cobra.Command {
+	var output string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List rotations, newest first",
+		Args:  cli.Args(cobra.NoArgs),
+		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
+			all, err := client.Rotations(cmd.Context(), limit)
+			if err != nil {
+				return err
+			}
+			return show(cmd.OutOrStdout(), output, &pb.ListRotationsResponse{Rotations: all}, func(w io.Writer) {
+				cli.Row(w, "ROTATION", "ROOT", "STANDS", "BY", "BEGAN", "NEXT", "WHY")
+				for _, r := range all {
+					cli.Row(w, r.GetId(), r.GetRoot(), stateOf(r), nameOf(r.GetBy()), when(r.GetCreateTime()), when(r.GetNextTime()), r.GetWhy())
+				}
+			})
+		}),
+	}
+	cmd.Flags().IntVar(&limit, "limit", 0, "how many at the most; 100 where not given")
+	cli.AddOutput(cmd, &output)
+	return cmd
+}
+
+func newRotationsShow(c *connection) *cobra.Command {
+	var output string
+	var receipt bool
+	cmd := &cobra.Command{
+		Use:   "show ROTATION",
+		Short: "Show a rotation: its checks, where it stands, what is next and why it waits",
+		Args:  cli.Args(cobra.ExactArgs(1)),
+		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
+			r, err := client.Rotation(cmd.Context(), cred.RotationID(args[0]))
+			if err != nil {
+				return err
+			}
+			if receipt {
+				return writeReceipt(cmd.OutOrStdout(), r)
+			}
+			return show(cmd.OutOrStdout(), output, r, func(w io.Writer) { showRotation(w, r) })
+		}),
+	}
+	cmd.Flags().BoolVar(&receipt, "receipt", false, "print the signed receipt alone, to be kept and verified with 'daypass audit verify-receipt'")
+	cli.AddOutput(cmd, &output)
+	return cmd
+}
+
+func writeReceipt(w io.Writer, r *pb.Rotation) error {
+	if r.GetReceipt() == "" {
+		return &cred.Error{
+			Kind: cred.NotFound, Op: "rotation", Reason: "NO_RECEIPT",
+			Public: "this rotation has no receipt: it is " + stateOf(r) + ", and only one that is done has a receipt",
+		}
+	}
+	_, err := io.WriteString(w, r.GetReceipt())
+	return err
+}
+
+func newRotationsRoots(c *connection) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "roots",
+		Short: "List the roots that can be rotated, and when each was and will be",
+		Args:  cli.Args(cobra.NoArgs),
+		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
+			all, err := client.Roots(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return show(cmd.OutOrStdout(), output, &pb.ListRootsResponse{Roots: all}, func(w io.Writer) {
+				cli.Row(w, "ROOT", "ISSUER", "TARGETS", "LAST", "STANDS", "DUE")
+				for _, r := range all {
+					last, stands := "never", ""
+					if r.GetLast() != nil {
+						last, stands = when(r.GetLast().GetCreateTime()), stateOf(r.GetLast())
+					}
+					cli.Row(w, r.GetName(), r.GetIssuer(), strings.Join(r.GetTargets(), " "), last, stands, when(r.GetDueTime()))
+				}
+			})
+		}),
+	}
+	cli.AddOutput(cmd, &output)
+	return cmd
+}
+
+func showRotation(w io.Writer, r *pb.Rotation) {
+	cli.Row(w, "rotation", r.GetId())
+	cli.Row(w, "root", r.GetRoot())
+	cli.Row(w, "stands", stateOf(r))
+	rowOf(w, "why", r.GetWhy())
+	if r.GetAlarmed() {
+		cli.Row(w, "alarm", "people were told that it does not get on")
+	}
+	if r.GetNextTime() != nil {
+		cli.Row(w, "next", when(r.GetNextTime()))
+	}
+	cli.Row(w, "by", nameOf(r.GetBy()))
+	rowOf(w, "reason", r.GetReason())
+	rowOf(w, "request", r.GetRequestId())
+	rowOf(w, "old", r.GetOldName())
+	rowOf(w, "new", r.GetNewName())
+	cli.Row(w, "began", when(r.GetCreateTime()))
+	if r.GetSwitchTime() != nil {
+		cli.Row(w, "in use since", when(r.GetSwitchTime()))
+	}
+	if r.GetEndTime() != nil {
+		cli.Row(w, "ended", when(r.GetEndTime()))
+	}
+	showFindings(w, r.GetFindings())
+}
+
+// rowOf prints a line where there is something to tell.
+func rowOf(w io.Writer, name, value string) {
+	if value != "" {
+		cli.Row(w, name, value)
+	}
+}
+
+// stateOf says where a rotation stands in a word or two.
+func stateOf(r *pb.Rotation) string {
+	if r.GetStep() == "" {
+		return r.GetState()
+	}
+	return r.GetState() + ": " + r.GetStep()
+}
