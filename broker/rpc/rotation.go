@@ -96,12 +96,19 @@ func (s *rotationService) ListRoots(ctx context.Context, _ *pb.ListRootsRequest)
 
 // rotationTo shows everything of a rotation but its notes, which are secrets.
 func rotationTo(r cred.Rotation) *pb.Rotation {
-	return &pb.Rotation{
+	out := &pb.Rotation{
 		Id: string(r.ID), Root: r.Root, State: string(r.State()), Step: string(r.Step()), Attempt: int32(min(r.Attempt, 1<<30)),
 		NextTime: timeTo(r.NextAt), Why: r.Why, Alarmed: r.Alarmed, By: principalTo(r.By), Reason: r.Reason, RequestId: string(r.Grant),
 		Findings: findingsTo(r.Findings), OldName: r.Old, NewName: r.New,
 		CreateTime: timeTo(r.CreatedAt), SwitchTime: timeTo(r.SwitchedAt), EndTime: timeTo(r.EndedAt), Receipt: r.Receipt,
 	}
+	for _, past := range r.Past {
+		out.Steps = append(out.Steps, &pb.StepRecord{
+			Step: string(past.Step), Outcome: string(past.Outcome), BeginTime: timeTo(past.BegunAt), EndTime: timeTo(past.EndedAt),
+			Attempts: int32(min(past.Attempts, 1<<30)), Text: past.Text,
+		})
+	}
+	return out
 }
 
 func findingsTo(all []cred.Finding) []*pb.Finding {

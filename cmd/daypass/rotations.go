@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"strings"
 
@@ -132,6 +133,17 @@ func showRotation(w io.Writer, r *pb.Rotation) {
 		cli.Row(w, "ended", when(r.GetEndTime()))
 	}
 	showFindings(w, r.GetFindings())
+	for _, s := range r.GetSteps() {
+		cli.Row(w, s.GetOutcome(), strings.TrimSpace(fmt.Sprintf("%s at %s%s %s", s.GetStep(), when(s.GetEndTime()), tries(s.GetAttempts()), s.GetText())))
+	}
+}
+
+// tries tells how often a step began, where that was more than once.
+func tries(n int32) string {
+	if n < 2 {
+		return ""
+	}
+	return fmt.Sprintf(", after %d tries", n)
 }
 
 // rowOf prints a line where there is something to tell.

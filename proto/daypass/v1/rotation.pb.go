@@ -62,7 +62,9 @@ type Rotation struct {
 	// When it was over.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
 	// The receipt: a note (C2SP signed-note) signed with the log's key, once it is done.
-	Receipt       string `protobuf:"bytes,18,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Receipt string `protobuf:"bytes,18,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	// The steps that are over, in the order in which they ended.
+	Steps         []*StepRecord `protobuf:"bytes,19,rep,name=steps,proto3" json:"steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -223,6 +225,104 @@ func (x *Rotation) GetReceipt() string {
 	return ""
 }
 
+func (x *Rotation) GetSteps() []*StepRecord {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
+// StepRecord is one step of a rotation that is over.
+type StepRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The step.
+	Step string `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// "done", "failed" or "impossible".
+	Outcome string `protobuf:"bytes,2,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	// When it first began.
+	BeginTime *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=begin_time,json=beginTime,proto3" json:"begin_time,omitempty"`
+	// When it was over.
+	EndTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
+	// How often it began.
+	Attempts int32 `protobuf:"varint,5,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	// What there is to tell of it; a sentence.
+	Text          string `protobuf:"bytes,6,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepRecord) Reset() {
+	*x = StepRecord{}
+	mi := &file_daypass_v1_rotation_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepRecord) ProtoMessage() {}
+
+func (x *StepRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_rotation_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepRecord.ProtoReflect.Descriptor instead.
+func (*StepRecord) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *StepRecord) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *StepRecord) GetOutcome() string {
+	if x != nil {
+		return x.Outcome
+	}
+	return ""
+}
+
+func (x *StepRecord) GetBeginTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.BeginTime
+	}
+	return nil
+}
+
+func (x *StepRecord) GetEndTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndTime
+	}
+	return nil
+}
+
+func (x *StepRecord) GetAttempts() int32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *StepRecord) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
 // Finding is one thing that was looked at before a rotation.
 type Finding struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -238,7 +338,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[1]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -250,7 +350,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[1]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -263,7 +363,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{1}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Finding) GetName() string {
@@ -300,7 +400,7 @@ type RotateRequest struct {
 
 func (x *RotateRequest) Reset() {
 	*x = RotateRequest{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[2]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -312,7 +412,7 @@ func (x *RotateRequest) String() string {
 func (*RotateRequest) ProtoMessage() {}
 
 func (x *RotateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[2]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -325,7 +425,7 @@ func (x *RotateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateRequest.ProtoReflect.Descriptor instead.
 func (*RotateRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{2}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RotateRequest) GetRoot() string {
@@ -353,7 +453,7 @@ type RotateResponse struct {
 
 func (x *RotateResponse) Reset() {
 	*x = RotateResponse{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[3]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -365,7 +465,7 @@ func (x *RotateResponse) String() string {
 func (*RotateResponse) ProtoMessage() {}
 
 func (x *RotateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[3]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -378,7 +478,7 @@ func (x *RotateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RotateResponse.ProtoReflect.Descriptor instead.
 func (*RotateResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{3}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RotateResponse) GetRotation() *Rotation {
@@ -399,7 +499,7 @@ type CheckRotationRequest struct {
 
 func (x *CheckRotationRequest) Reset() {
 	*x = CheckRotationRequest{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[4]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -411,7 +511,7 @@ func (x *CheckRotationRequest) String() string {
 func (*CheckRotationRequest) ProtoMessage() {}
 
 func (x *CheckRotationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[4]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -424,7 +524,7 @@ func (x *CheckRotationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRotationRequest.ProtoReflect.Descriptor instead.
 func (*CheckRotationRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{4}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CheckRotationRequest) GetRoot() string {
@@ -449,7 +549,7 @@ type CheckRotationResponse struct {
 
 func (x *CheckRotationResponse) Reset() {
 	*x = CheckRotationResponse{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[5]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -461,7 +561,7 @@ func (x *CheckRotationResponse) String() string {
 func (*CheckRotationResponse) ProtoMessage() {}
 
 func (x *CheckRotationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[5]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -474,7 +574,7 @@ func (x *CheckRotationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRotationResponse.ProtoReflect.Descriptor instead.
 func (*CheckRotationResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{5}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CheckRotationResponse) GetRoot() string {
@@ -509,7 +609,7 @@ type GetRotationRequest struct {
 
 func (x *GetRotationRequest) Reset() {
 	*x = GetRotationRequest{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[6]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +621,7 @@ func (x *GetRotationRequest) String() string {
 func (*GetRotationRequest) ProtoMessage() {}
 
 func (x *GetRotationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[6]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +634,7 @@ func (x *GetRotationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRotationRequest.ProtoReflect.Descriptor instead.
 func (*GetRotationRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{6}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetRotationRequest) GetRotationId() string {
@@ -555,7 +655,7 @@ type GetRotationResponse struct {
 
 func (x *GetRotationResponse) Reset() {
 	*x = GetRotationResponse{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[7]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -567,7 +667,7 @@ func (x *GetRotationResponse) String() string {
 func (*GetRotationResponse) ProtoMessage() {}
 
 func (x *GetRotationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[7]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -580,7 +680,7 @@ func (x *GetRotationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRotationResponse.ProtoReflect.Descriptor instead.
 func (*GetRotationResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{7}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetRotationResponse) GetRotation() *Rotation {
@@ -601,7 +701,7 @@ type WatchRotationRequest struct {
 
 func (x *WatchRotationRequest) Reset() {
 	*x = WatchRotationRequest{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[8]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +713,7 @@ func (x *WatchRotationRequest) String() string {
 func (*WatchRotationRequest) ProtoMessage() {}
 
 func (x *WatchRotationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[8]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +726,7 @@ func (x *WatchRotationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRotationRequest.ProtoReflect.Descriptor instead.
 func (*WatchRotationRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{8}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchRotationRequest) GetRotationId() string {
@@ -647,7 +747,7 @@ type WatchRotationResponse struct {
 
 func (x *WatchRotationResponse) Reset() {
 	*x = WatchRotationResponse{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[9]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +759,7 @@ func (x *WatchRotationResponse) String() string {
 func (*WatchRotationResponse) ProtoMessage() {}
 
 func (x *WatchRotationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[9]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +772,7 @@ func (x *WatchRotationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRotationResponse.ProtoReflect.Descriptor instead.
 func (*WatchRotationResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{9}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchRotationResponse) GetRotation() *Rotation {
@@ -693,7 +793,7 @@ type ListRotationsRequest struct {
 
 func (x *ListRotationsRequest) Reset() {
 	*x = ListRotationsRequest{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[10]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +805,7 @@ func (x *ListRotationsRequest) String() string {
 func (*ListRotationsRequest) ProtoMessage() {}
 
 func (x *ListRotationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[10]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +818,7 @@ func (x *ListRotationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRotationsRequest.ProtoReflect.Descriptor instead.
 func (*ListRotationsRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{10}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListRotationsRequest) GetLimit() int32 {
@@ -739,7 +839,7 @@ type ListRotationsResponse struct {
 
 func (x *ListRotationsResponse) Reset() {
 	*x = ListRotationsResponse{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[11]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +851,7 @@ func (x *ListRotationsResponse) String() string {
 func (*ListRotationsResponse) ProtoMessage() {}
 
 func (x *ListRotationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[11]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +864,7 @@ func (x *ListRotationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRotationsResponse.ProtoReflect.Descriptor instead.
 func (*ListRotationsResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{11}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListRotationsResponse) GetRotations() []*Rotation {
@@ -783,7 +883,7 @@ type ListRootsRequest struct {
 
 func (x *ListRootsRequest) Reset() {
 	*x = ListRootsRequest{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[12]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -795,7 +895,7 @@ func (x *ListRootsRequest) String() string {
 func (*ListRootsRequest) ProtoMessage() {}
 
 func (x *ListRootsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[12]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -808,7 +908,7 @@ func (x *ListRootsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRootsRequest.ProtoReflect.Descriptor instead.
 func (*ListRootsRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{12}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{13}
 }
 
 // ListRootsResponse lists roots by name.
@@ -822,7 +922,7 @@ type ListRootsResponse struct {
 
 func (x *ListRootsResponse) Reset() {
 	*x = ListRootsResponse{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[13]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +934,7 @@ func (x *ListRootsResponse) String() string {
 func (*ListRootsResponse) ProtoMessage() {}
 
 func (x *ListRootsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[13]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +947,7 @@ func (x *ListRootsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRootsResponse.ProtoReflect.Descriptor instead.
 func (*ListRootsResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{13}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListRootsResponse) GetRoots() []*Root {
@@ -876,7 +976,7 @@ type Root struct {
 
 func (x *Root) Reset() {
 	*x = Root{}
-	mi := &file_daypass_v1_rotation_proto_msgTypes[14]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -888,7 +988,7 @@ func (x *Root) String() string {
 func (*Root) ProtoMessage() {}
 
 func (x *Root) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_rotation_proto_msgTypes[14]
+	mi := &file_daypass_v1_rotation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -901,7 +1001,7 @@ func (x *Root) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Root.ProtoReflect.Descriptor instead.
 func (*Root) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{14}
+	return file_daypass_v1_rotation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Root) GetName() string {
@@ -944,7 +1044,7 @@ var File_daypass_v1_rotation_proto protoreflect.FileDescriptor
 const file_daypass_v1_rotation_proto_rawDesc = "" +
 	"\n" +
 	"\x19daypass/v1/rotation.proto\x12\n" +
-	"daypass.v1\x1a\x1bbuf/validate/validate.proto\x1a\x19daypass/v1/exchange.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe7\x04\n" +
+	"daypass.v1\x1a\x1bbuf/validate/validate.proto\x1a\x19daypass/v1/exchange.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x95\x05\n" +
 	"\bRotation\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04root\x18\x02 \x01(\tR\x04root\x12\x14\n" +
@@ -967,7 +1067,17 @@ const file_daypass_v1_rotation_proto_rawDesc = "" +
 	"\vswitch_time\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"switchTime\x125\n" +
 	"\bend_time\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x18\n" +
-	"\areceipt\x18\x12 \x01(\tR\areceipt\"A\n" +
+	"\areceipt\x18\x12 \x01(\tR\areceipt\x12,\n" +
+	"\x05steps\x18\x13 \x03(\v2\x16.daypass.v1.StepRecordR\x05steps\"\xdc\x01\n" +
+	"\n" +
+	"StepRecord\x12\x12\n" +
+	"\x04step\x18\x01 \x01(\tR\x04step\x12\x18\n" +
+	"\aoutcome\x18\x02 \x01(\tR\aoutcome\x129\n" +
+	"\n" +
+	"begin_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tbeginTime\x125\n" +
+	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1a\n" +
+	"\battempts\x18\x05 \x01(\x05R\battempts\x12\x12\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\"A\n" +
 	"\aFinding\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
@@ -1032,58 +1142,62 @@ func file_daypass_v1_rotation_proto_rawDescGZIP() []byte {
 	return file_daypass_v1_rotation_proto_rawDescData
 }
 
-var file_daypass_v1_rotation_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_daypass_v1_rotation_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_daypass_v1_rotation_proto_goTypes = []any{
 	(*Rotation)(nil),              // 0: daypass.v1.Rotation
-	(*Finding)(nil),               // 1: daypass.v1.Finding
-	(*RotateRequest)(nil),         // 2: daypass.v1.RotateRequest
-	(*RotateResponse)(nil),        // 3: daypass.v1.RotateResponse
-	(*CheckRotationRequest)(nil),  // 4: daypass.v1.CheckRotationRequest
-	(*CheckRotationResponse)(nil), // 5: daypass.v1.CheckRotationResponse
-	(*GetRotationRequest)(nil),    // 6: daypass.v1.GetRotationRequest
-	(*GetRotationResponse)(nil),   // 7: daypass.v1.GetRotationResponse
-	(*WatchRotationRequest)(nil),  // 8: daypass.v1.WatchRotationRequest
-	(*WatchRotationResponse)(nil), // 9: daypass.v1.WatchRotationResponse
-	(*ListRotationsRequest)(nil),  // 10: daypass.v1.ListRotationsRequest
-	(*ListRotationsResponse)(nil), // 11: daypass.v1.ListRotationsResponse
-	(*ListRootsRequest)(nil),      // 12: daypass.v1.ListRootsRequest
-	(*ListRootsResponse)(nil),     // 13: daypass.v1.ListRootsResponse
-	(*Root)(nil),                  // 14: daypass.v1.Root
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
-	(*Principal)(nil),             // 16: daypass.v1.Principal
+	(*StepRecord)(nil),            // 1: daypass.v1.StepRecord
+	(*Finding)(nil),               // 2: daypass.v1.Finding
+	(*RotateRequest)(nil),         // 3: daypass.v1.RotateRequest
+	(*RotateResponse)(nil),        // 4: daypass.v1.RotateResponse
+	(*CheckRotationRequest)(nil),  // 5: daypass.v1.CheckRotationRequest
+	(*CheckRotationResponse)(nil), // 6: daypass.v1.CheckRotationResponse
+	(*GetRotationRequest)(nil),    // 7: daypass.v1.GetRotationRequest
+	(*GetRotationResponse)(nil),   // 8: daypass.v1.GetRotationResponse
+	(*WatchRotationRequest)(nil),  // 9: daypass.v1.WatchRotationRequest
+	(*WatchRotationResponse)(nil), // 10: daypass.v1.WatchRotationResponse
+	(*ListRotationsRequest)(nil),  // 11: daypass.v1.ListRotationsRequest
+	(*ListRotationsResponse)(nil), // 12: daypass.v1.ListRotationsResponse
+	(*ListRootsRequest)(nil),      // 13: daypass.v1.ListRootsRequest
+	(*ListRootsResponse)(nil),     // 14: daypass.v1.ListRootsResponse
+	(*Root)(nil),                  // 15: daypass.v1.Root
+	(*timestamppb.Timestamp)(nil), // 16: google.protobuf.Timestamp
+	(*Principal)(nil),             // 17: daypass.v1.Principal
 }
 var file_daypass_v1_rotation_proto_depIdxs = []int32{
-	15, // 0: daypass.v1.Rotation.next_time:type_name -> google.protobuf.Timestamp
-	16, // 1: daypass.v1.Rotation.by:type_name -> daypass.v1.Principal
-	1,  // 2: daypass.v1.Rotation.findings:type_name -> daypass.v1.Finding
-	15, // 3: daypass.v1.Rotation.create_time:type_name -> google.protobuf.Timestamp
-	15, // 4: daypass.v1.Rotation.switch_time:type_name -> google.protobuf.Timestamp
-	15, // 5: daypass.v1.Rotation.end_time:type_name -> google.protobuf.Timestamp
-	0,  // 6: daypass.v1.RotateResponse.rotation:type_name -> daypass.v1.Rotation
-	1,  // 7: daypass.v1.CheckRotationResponse.findings:type_name -> daypass.v1.Finding
-	0,  // 8: daypass.v1.GetRotationResponse.rotation:type_name -> daypass.v1.Rotation
-	0,  // 9: daypass.v1.WatchRotationResponse.rotation:type_name -> daypass.v1.Rotation
-	0,  // 10: daypass.v1.ListRotationsResponse.rotations:type_name -> daypass.v1.Rotation
-	14, // 11: daypass.v1.ListRootsResponse.roots:type_name -> daypass.v1.Root
-	0,  // 12: daypass.v1.Root.last:type_name -> daypass.v1.Rotation
-	15, // 13: daypass.v1.Root.due_time:type_name -> google.protobuf.Timestamp
-	2,  // 14: daypass.v1.RotationService.Rotate:input_type -> daypass.v1.RotateRequest
-	4,  // 15: daypass.v1.RotationService.CheckRotation:input_type -> daypass.v1.CheckRotationRequest
-	6,  // 16: daypass.v1.RotationService.GetRotation:input_type -> daypass.v1.GetRotationRequest
-	8,  // 17: daypass.v1.RotationService.WatchRotation:input_type -> daypass.v1.WatchRotationRequest
-	10, // 18: daypass.v1.RotationService.ListRotations:input_type -> daypass.v1.ListRotationsRequest
-	12, // 19: daypass.v1.RotationService.ListRoots:input_type -> daypass.v1.ListRootsRequest
-	3,  // 20: daypass.v1.RotationService.Rotate:output_type -> daypass.v1.RotateResponse
-	5,  // 21: daypass.v1.RotationService.CheckRotation:output_type -> daypass.v1.CheckRotationResponse
-	7,  // 22: daypass.v1.RotationService.GetRotation:output_type -> daypass.v1.GetRotationResponse
-	9,  // 23: daypass.v1.RotationService.WatchRotation:output_type -> daypass.v1.WatchRotationResponse
-	11, // 24: daypass.v1.RotationService.ListRotations:output_type -> daypass.v1.ListRotationsResponse
-	13, // 25: daypass.v1.RotationService.ListRoots:output_type -> daypass.v1.ListRootsResponse
-	20, // [20:26] is the sub-list for method output_type
-	14, // [14:20] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	16, // 0: daypass.v1.Rotation.next_time:type_name -> google.protobuf.Timestamp
+	17, // 1: daypass.v1.Rotation.by:type_name -> daypass.v1.Principal
+	2,  // 2: daypass.v1.Rotation.findings:type_name -> daypass.v1.Finding
+	16, // 3: daypass.v1.Rotation.create_time:type_name -> google.protobuf.Timestamp
+	16, // 4: daypass.v1.Rotation.switch_time:type_name -> google.protobuf.Timestamp
+	16, // 5: daypass.v1.Rotation.end_time:type_name -> google.protobuf.Timestamp
+	1,  // 6: daypass.v1.Rotation.steps:type_name -> daypass.v1.StepRecord
+	16, // 7: daypass.v1.StepRecord.begin_time:type_name -> google.protobuf.Timestamp
+	16, // 8: daypass.v1.StepRecord.end_time:type_name -> google.protobuf.Timestamp
+	0,  // 9: daypass.v1.RotateResponse.rotation:type_name -> daypass.v1.Rotation
+	2,  // 10: daypass.v1.CheckRotationResponse.findings:type_name -> daypass.v1.Finding
+	0,  // 11: daypass.v1.GetRotationResponse.rotation:type_name -> daypass.v1.Rotation
+	0,  // 12: daypass.v1.WatchRotationResponse.rotation:type_name -> daypass.v1.Rotation
+	0,  // 13: daypass.v1.ListRotationsResponse.rotations:type_name -> daypass.v1.Rotation
+	15, // 14: daypass.v1.ListRootsResponse.roots:type_name -> daypass.v1.Root
+	0,  // 15: daypass.v1.Root.last:type_name -> daypass.v1.Rotation
+	16, // 16: daypass.v1.Root.due_time:type_name -> google.protobuf.Timestamp
+	3,  // 17: daypass.v1.RotationService.Rotate:input_type -> daypass.v1.RotateRequest
+	5,  // 18: daypass.v1.RotationService.CheckRotation:input_type -> daypass.v1.CheckRotationRequest
+	7,  // 19: daypass.v1.RotationService.GetRotation:input_type -> daypass.v1.GetRotationRequest
+	9,  // 20: daypass.v1.RotationService.WatchRotation:input_type -> daypass.v1.WatchRotationRequest
+	11, // 21: daypass.v1.RotationService.ListRotations:input_type -> daypass.v1.ListRotationsRequest
+	13, // 22: daypass.v1.RotationService.ListRoots:input_type -> daypass.v1.ListRootsRequest
+	4,  // 23: daypass.v1.RotationService.Rotate:output_type -> daypass.v1.RotateResponse
+	6,  // 24: daypass.v1.RotationService.CheckRotation:output_type -> daypass.v1.CheckRotationResponse
+	8,  // 25: daypass.v1.RotationService.GetRotation:output_type -> daypass.v1.GetRotationResponse
+	10, // 26: daypass.v1.RotationService.WatchRotation:output_type -> daypass.v1.WatchRotationResponse
+	12, // 27: daypass.v1.RotationService.ListRotations:output_type -> daypass.v1.ListRotationsResponse
+	14, // 28: daypass.v1.RotationService.ListRoots:output_type -> daypass.v1.ListRootsResponse
+	23, // [23:29] is the sub-list for method output_type
+	17, // [17:23] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_daypass_v1_rotation_proto_init() }
@@ -1098,7 +1212,7 @@ func file_daypass_v1_rotation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_daypass_v1_rotation_proto_rawDesc), len(file_daypass_v1_rotation_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
