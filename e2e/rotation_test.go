@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,19 +43,69 @@ rotations:
 }
 
 // rotate rotates a root, and waits until that is over.
-func (c *vaultCluster) rotate(ctx context.Context, name string) (*pb.Rotation, error) {
-	sec := c.as(c.person("security"))
-	r, err := sec.Rotate(ctx, name, "a test")
+func (c *cluster) rotate(ctx context.Context, name string) (*pb.Rotation, error) {
+	r, err := c.as(c.person("security")).Rotate(ctx, name, "a test")
 	if err != nil {
 		return nil, err
 	}
-	err = sec.WatchRotation(ctx, cred.RotationID(r.GetId()), func(now *pb.Rotation) error { r = now; return nil })
+	return c.watch(ctx, r)
+}
+
+// watch waits until a rotation is over, and calls each of some functions with it at each change.
+func (c *cluster) watch(ctx context.Context, r *pb.Rotation, each ...func(*pb.Rotation)) (*pb.Rotation, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*patience)
+	defer cancel()
+	err := c.as(c.person("security")).WatchRotation(ctx, cred.RotationID(r.GetId()), func(now *pb.Rotation) error {
+		r = now
+		for _, tell := range each {
+			tell(now)
+		}
+		return nil
+	})
 	return r, err
 }
 
-// TestRotationUnderLoad rotates the database's root ten times while jobs come at 200 a second, as far as
-// the machine can: none is refused, and what each got works until it is revoked, also through the
-// rotations that follow.
+// rotated rotates a root, which must succeed.
+func (c *cluster) rotated(name string, each ...func(*pb.Rotation)) *pb.Rotation {
+	c.t.Helper()
+	r, err := c.as(c.person("security")).Rotate(c.t.Context(), name, "a test")
+	if err == nil {
+		r, err = c.watch(c.t.Context(), r, each...)
+	}
+	if err != nil || r.GetState() != string(cred.RotationDone) {
+		c.t.Fatalf("the rotation of %s stands as %v, %v", name, r, err)
+	}
+	return r
+}
+
+// rotatedThroughDeath rotates a root with a broker that dies at a point of a step, and waits until another
+// one has brought the rotation to its end, which must be good.
+func (c *cluster) rotatedThroughDeath(name, point string, env ...string) *pb.Rotation {
+	c.t.Helper()
+	c.broker.kill()
+	c.startBroker(append(env, "DAYPASS_FAILPOINT=rotate."+point)...)
+	r, err := c.as(c.person("security")).Rotate(c.t.Context(), name, "a test")
+	if err != nil && cred.KindOf(err) != cred.Unavailable {
+		c.t.Fatal(err)
+	}
+	c.broker.ended()
+	c.startBroker(env...)
+	if r == nil { // the answer was lost
+		all, err := c.as(c.person("security")).Rotations(c.t.Context(), 1)
+		if err != nil || len(all) == 0 {
+			c.t.Fatalf("no rotation is journaled: %v", err)
+		}
+		r = all[0]
+	}
+	if r, err = c.watch(c.t.Context(), r); err != nil || r.GetState() != string(cred.RotationDone) {
+		c.t.Fatalf("the rotation stands as %v, %v", r, err)
+	}
+	return r
+}
+
+// TestRotationUnderLoad rotates the database's root ten times while jobs ask for credentials as fast as the
+// machine and Vault can serve them, at most 200 a second: none is refused, and each of what they got works
+// after the last rotation.
 func TestRotationUnderLoad(t *testing.T) {
 	const rotations = 10
 	in := newCluster(t)
@@ -69,40 +118,39 @@ func TestRotationUnderLoad(t *testing.T) {
 			t.Fatalf("rotation %d: %v, %v", n, r, err)
 		}
 	}
-	kept, granted, rate, err := load.stop()
+	granted, rate, err := load.stop()
 	if err != nil {
 		t.Error(err)
 	}
-	for _, g := range kept {
-		if err := c.login(g.Credential); err != nil {
-			t.Errorf("a credential from before a rotation does not work: %v", err)
-		}
-	}
-	t.Logf("%d grants, %.0f a second, through %d rotations; %d lived through some of them", granted, rate, rotations, len(kept))
-	if granted < 20*rotations || len(kept) == 0 {
+	t.Logf("%d grants, %.0f a second, through %d rotations", len(granted), rate, rotations)
+	if len(granted) < 10*rotations {
 		t.Error("too few grants to prove anything")
+	}
+	for _, g := range granted {
+		if err := c.login(g.Credential); err != nil {
+			t.Fatalf("a credential that was minted before the last rotation does not work: %v", err)
+		}
 	}
 	if n := c.retired(); n != rotations {
 		t.Errorf("the log tells of %d retired roots, want %d", n, rotations)
 	}
 }
 
-// jobLoad are CI jobs that come and go.
+// jobLoad are CI jobs that come and ask.
 type jobLoad struct {
-	c       *vaultCluster
-	began   time.Time
-	end     context.CancelFunc
-	done    chan error
-	granted atomic.Int64
+	c     *vaultCluster
+	began time.Time
+	end   context.CancelFunc
+	done  chan error
 
-	mu   sync.Mutex // owns kept
-	kept []sdk.Granted
+	mu      sync.Mutex // owns granted
+	granted []sdk.Granted
 }
 
 const (
 	jobsPerSecond = 200
 	jobsAtOnce    = 24
-	keepEvery     = 20 // of so many grants one is kept
+	tryEvery      = 10 // of so many credentials one is used at once
 )
 
 func startLoad(c *vaultCluster) *jobLoad {
@@ -134,31 +182,29 @@ func (l *jobLoad) run(ctx context.Context, clients chan *sdk.Client) error {
 	}
 }
 
-// job gets a credential, uses it, and gives it back unless it is one that is kept.
+// job gets a credential, and now and then uses it.
 func (l *jobLoad) job(ctx context.Context, client *sdk.Client, n int) error {
 	g, err := client.Exchange(ctx, cred.Request{Target: "orders-db", Scopes: []string{"read"}, Reason: "deploy"})
 	if err != nil {
 		return fmt.Errorf("exchange %d: %w", n, err)
 	}
-	l.granted.Add(1)
+	l.mu.Lock()
+	l.granted = append(l.granted, g)
+	l.mu.Unlock()
+	if n%tryEvery != 0 {
+		return nil
+	}
 	if err := l.c.login(g.Credential); err != nil {
 		return fmt.Errorf("the user of exchange %d can't log in: %w", n, err)
 	}
-	if n%keepEvery == 0 {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.kept = append(l.kept, g)
-		return nil
-	}
-	_, err = client.Revoke(ctx, cred.GrantID(g.Grant.GetId()), "job done")
-	return err
+	return nil
 }
 
-func (l *jobLoad) stop() (kept []sdk.Granted, granted int64, rate float64, err error) {
-	rate = float64(l.granted.Load()) / time.Since(l.began).Seconds()
+// stop ends the load and returns all that was granted, and how much a second.
+func (l *jobLoad) stop() (granted []sdk.Granted, rate float64, err error) {
 	l.end()
 	err = <-l.done
-	return l.kept, l.granted.Load(), rate, err
+	return l.granted, float64(len(l.granted)) / time.Since(l.began).Seconds(), err
 }
 
 // retired counts the rotations whose old root is gone, as the log tells.
@@ -182,28 +228,7 @@ func TestKilledInRotation(t *testing.T) {
 		for _, point := range []string{"before", "after-begin", "after-act", "after-outcome"} {
 			t.Run(string(step)+"/"+point, func(t *testing.T) {
 				c.t, c.cluster.t = t, t
-				c.broker.kill()
-				c.startBroker("DAYPASS_FAILPOINT=rotate." + string(step) + "." + point)
-				r, err := c.as(c.person("security")).Rotate(t.Context(), "orders-root", "a test")
-				if err != nil && cred.KindOf(err) != cred.Unavailable {
-					t.Fatal(err)
-				}
-				c.broker.ended()
-				c.startBroker()
-				sec := c.as(c.person("security"))
-				if r == nil { // the answer was lost
-					all, err := sec.Rotations(t.Context(), 1)
-					if err != nil || len(all) == 0 {
-						t.Fatalf("no rotation is journaled: %v", err)
-					}
-					r = all[0]
-				}
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
-				defer cancel()
-				err = sec.WatchRotation(ctx, cred.RotationID(r.GetId()), func(now *pb.Rotation) error { r = now; return nil })
-				if err != nil || r.GetState() != string(cred.RotationDone) {
-					t.Fatalf("the rotation stands as %v, %v", r, err)
-				}
+				r := c.rotatedThroughDeath("orders-root", string(step)+"."+point)
 				g, err := c.exchange()
 				if err != nil {
 					t.Fatal(err)
