@@ -3,8 +3,6 @@ package sdk
 import (
 	"context"
 	"crypto/rand"
-	"errors"
-	"io"
 	"time"
 
 	"google.golang.org/grpc/metadata"
@@ -99,42 +97,9 @@ func grantedFrom(g *pb.Grant, tok string, c *pb.Credential) Granted {
 // Wait calls each with a request of the caller's as it stands, and again as it changes, until it waits
 // no more. It comes back to the broker where the connection breaks.
 func (c *Client) Wait(ctx context.Context, id cred.GrantID, each func(*pb.WaitResponse) error) error {
-	for {
-		over, err := c.waitOnce(ctx, id, each)
-		if over || err != nil && cred.KindOf(err) != cred.Unavailable || ctx.Err() != nil {
-			return errors.Join(err, ctx.Err())
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-func (c *Client) waitOnce(ctx context.Context, id cred.GrantID, each func(*pb.WaitResponse) error) (over bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	authorized, err := c.authorize(ctx)
-	if err != nil {
-		return true, err
-	}
-	stream, err := c.exchange.Wait(authorized, &pb.WaitRequest{RequestId: string(id)})
-	if err != nil {
-		return false, fromStatus("wait", err)
-	}
-	for {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return false, nil // the broker is stopping
-		}
-		if err != nil {
-			return false, fromStatus("wait", err)
-		}
-		if err := each(r); err != nil || r.GetGrant().GetState() != string(cred.GrantPending) {
-			return true, err
-		}
-	}
+	return follow(ctx, c, "wait", c.exchange.Wait, &pb.WaitRequest{RequestId: string(id)}, func(r *pb.WaitResponse) (bool, error) {
+		return r.GetGrant().GetState() != string(cred.GrantPending), each(r)
+	})
 }
 
 // Renew asks for a new grant in place of one that lives. A zero ttl means as long as the rule allows.

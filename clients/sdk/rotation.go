@@ -2,9 +2,6 @@ package sdk
 
 import (
 	"context"
-	"errors"
-	"io"
-	"time"
 
 	"github.com/daypass-io/daypass/cred"
 	pb "github.com/daypass-io/daypass/proto/daypass/v1"
@@ -31,43 +28,9 @@ func (c *Client) Rotation(ctx context.Context, id cred.RotationID) (*pb.Rotation
 // ctx ends or each fails. It asks again where the connection is lost: a rotation goes on when the broker
 // is started anew.
 func (c *Client) WatchRotation(ctx context.Context, id cred.RotationID, each func(*pb.Rotation) error) error {
-	for {
-		over, err := c.watchOnce(ctx, id, each)
-		if over || err != nil && cred.KindOf(err) != cred.Unavailable || ctx.Err() != nil {
-			return errors.Join(err, ctx.Err())
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-func (c *Client) watchOnce(ctx context.Context, id cred.RotationID, each func(*pb.Rotation) error) (over bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	authorized, err := c.authorize(ctx)
-	if err != nil {
-		return true, err
-	}
-	stream, err := c.rotation.WatchRotation(authorized, &pb.WatchRotationRequest{RotationId: string(id)})
-	if err != nil {
-		return false, fromStatus("rotation", err)
-	}
-	for {
-		r, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			return over, nil // or the broker is stopping
-		}
-		if err != nil {
-			return false, fromStatus("rotation", err)
-		}
-		if err := each(r.GetRotation()); err != nil {
-			return true, err
-		}
-		over = r.GetRotation().GetEndTime() != nil
-	}
+	return follow(ctx, c, "rotation", c.rotation.WatchRotation, &pb.WatchRotationRequest{RotationId: string(id)}, func(r *pb.WatchRotationResponse) (bool, error) {
+		return r.GetRotation().GetEndTime() != nil, each(r.GetRotation())
+	})
 }
 
 // Rotations lists rotations, newest first; zero asks for the broker's own limit.
