@@ -24,53 +24,35 @@ func newGrants(c *connection) *cobra.Command {
 }
 
 func newGrantsList(c *connection) *cobra.Command {
-	var output string
 	r := &pb.ListGrantsRequest{}
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List grants, newest first: your own, or all of them for auditors",
-		Args:  cli.Args(cobra.NoArgs),
-		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
+	cmd := command(c, "list", "List grants, newest first: your own, or all of them for auditors", cobra.NoArgs,
+		func(cmd *cobra.Command, _ []string, client *sdk.Client) (*pb.ListGrantsResponse, error) {
 			grants, next, err := client.Grants(cmd.Context(), r)
-			if err != nil {
-				return err
+			return &pb.ListGrantsResponse{Grants: grants, NextPageToken: next}, err
+		},
+		func(w io.Writer, all *pb.ListGrantsResponse) {
+			cli.Row(w, "GRANT", "STATE", "TARGET", "HOLDER", "RULE", "MADE", "ENDS")
+			for _, g := range all.GetGrants() {
+				cli.Row(w, g.GetId(), g.GetState(), g.GetTarget(), g.GetHolder().GetSubject(), g.GetRule(), when(g.GetCreateTime()), when(g.GetExpireTime()))
 			}
-			return show(cmd.OutOrStdout(), output, &pb.ListGrantsResponse{Grants: grants, NextPageToken: next}, func(w io.Writer) {
-				cli.Row(w, "GRANT", "STATE", "TARGET", "HOLDER", "RULE", "MADE", "ENDS")
-				for _, g := range grants {
-					cli.Row(w, g.GetId(), g.GetState(), g.GetTarget(), g.GetHolder().GetSubject(), g.GetRule(), when(g.GetCreateTime()), when(g.GetExpireTime()))
-				}
-				if next != "" {
-					fmt.Fprintf(w, "\nthere are more: --page %s\n", next)
-				}
-			})
-		}),
-	}
+			if all.GetNextPageToken() != "" {
+				fmt.Fprintf(w, "\nthere are more: --page %s\n", all.GetNextPageToken())
+			}
+		})
 	f := cmd.Flags()
 	f.StringVar(&r.Target, "target", "", "only grants for this target")
 	f.StringVar(&r.State, "state", "", "only grants in this state")
 	f.Int32Var(&r.PageSize, "limit", 100, "at most so many, up to 1000")
 	f.StringVar(&r.PageToken, "page", "", "where the page before ended")
-	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
 func newGrantsShow(c *connection) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "show GRANT",
-		Short: "Show a grant and its leases",
-		Args:  cli.Args(cobra.ExactArgs(1)),
-		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
-			r, err := client.Grant(cmd.Context(), cred.GrantID(args[0]))
-			if err != nil {
-				return err
-			}
-			return show(cmd.OutOrStdout(), output, r, func(w io.Writer) { showGrant(w, r.GetGrant(), r.GetLeases()) })
-		}),
-	}
-	cli.AddOutput(cmd, &output)
-	return cmd
+	return command(c, "show GRANT", "Show a grant and its leases", cobra.ExactArgs(1),
+		func(cmd *cobra.Command, args []string, client *sdk.Client) (*pb.GetGrantResponse, error) {
+			return client.Grant(cmd.Context(), cred.GrantID(args[0]))
+		},
+		func(w io.Writer, r *pb.GetGrantResponse) { showGrant(w, r.GetGrant(), r.GetLeases()) })
 }
 
 func newGrantsRenew(c *connection) *cobra.Command {

@@ -52,45 +52,27 @@ redeemed for it until 'daypass unlock'. It covers what fits all of --subject, --
 }
 
 func newUnlock(c *connection) *cobra.Command {
-	var output, reason string
-	cmd := &cobra.Command{
-		Use:   "unlock LOCK",
-		Short: "Lift a lock; what it ended stays ended",
-		Args:  cli.Args(cobra.ExactArgs(1)),
-		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
-			l, err := client.Unlock(cmd.Context(), args[0], reason)
-			if err != nil {
-				return err
-			}
-			return show(cmd.OutOrStdout(), output, l, func(w io.Writer) { showLock(w, l) })
-		}),
-	}
+	var reason string
+	cmd := command(c, "unlock LOCK", "Lift a lock; what it ended stays ended", cobra.ExactArgs(1),
+		func(cmd *cobra.Command, args []string, client *sdk.Client) (*pb.LockEntry, error) {
+			return client.Unlock(cmd.Context(), args[0], reason)
+		}, showLock)
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log")
-	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
 func newLocks(c *connection) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "locks",
-		Short: "List the locks in force",
-		Args:  cli.Args(cobra.NoArgs),
-		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
+	return command(c, "locks", "List the locks in force", cobra.NoArgs,
+		func(cmd *cobra.Command, _ []string, client *sdk.Client) (*pb.ListLocksResponse, error) {
 			all, err := client.Locks(cmd.Context())
-			if err != nil {
-				return err
+			return &pb.ListLocksResponse{Locks: all}, err
+		},
+		func(w io.Writer, r *pb.ListLocksResponse) {
+			cli.Row(w, "LOCK", "SUBJECT", "ISSUER", "TARGET", "REASON", "SET BY", "SET", "ENDS")
+			for _, l := range r.GetLocks() {
+				cli.Row(w, l.GetId(), orAny(l.GetSubject()), orAny(l.GetIssuer()), orAny(l.GetTarget()), l.GetReason(), nameOf(l.GetSetBy()), when(l.GetCreateTime()), when(l.GetExpireTime()))
 			}
-			return show(cmd.OutOrStdout(), output, &pb.ListLocksResponse{Locks: all}, func(w io.Writer) {
-				cli.Row(w, "LOCK", "SUBJECT", "ISSUER", "TARGET", "REASON", "SET BY", "SET", "ENDS")
-				for _, l := range all {
-					cli.Row(w, l.GetId(), orAny(l.GetSubject()), orAny(l.GetIssuer()), orAny(l.GetTarget()), l.GetReason(), nameOf(l.GetSetBy()), when(l.GetCreateTime()), when(l.GetExpireTime()))
-				}
-			})
-		}),
-	}
-	cli.AddOutput(cmd, &output)
-	return cmd
+		})
 }
 
 func orAny(s string) string {

@@ -31,26 +31,17 @@ approval (break-glass) waits here for its review, and 'approve' signs it off.`,
 }
 
 func newRequestsList(c *connection) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List what waits for a verdict: what you are asked about, and your own",
-		Args:  cli.Args(cobra.NoArgs),
-		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
+	return command(c, "list", "List what waits for a verdict: what you are asked about, and your own", cobra.NoArgs,
+		func(cmd *cobra.Command, _ []string, client *sdk.Client) (*pb.ListRequestsResponse, error) {
 			all, err := client.Requests(cmd.Context())
-			if err != nil {
-				return err
+			return &pb.ListRequestsResponse{Requests: all}, err
+		},
+		func(w io.Writer, r *pb.ListRequestsResponse) {
+			cli.Row(w, "REQUEST", "WAITS FOR", "WHO", "TARGET", "SCOPES", "REASON", "UNTIL", "YOU")
+			for _, one := range r.GetRequests() {
+				cli.Row(w, requestRow(one)...)
 			}
-			return show(cmd.OutOrStdout(), output, &pb.ListRequestsResponse{Requests: all}, func(w io.Writer) {
-				cli.Row(w, "REQUEST", "WAITS FOR", "WHO", "TARGET", "SCOPES", "REASON", "UNTIL", "YOU")
-				for _, r := range all {
-					cli.Row(w, requestRow(r)...)
-				}
-			})
-		}),
-	}
-	cli.AddOutput(cmd, &output)
-	return cmd
+		})
 }
 
 func requestRow(r *pb.AccessRequest) []string {
@@ -85,21 +76,10 @@ func nameOf(p *pb.Principal) string {
 }
 
 func newRequestsShow(c *connection) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "show REQUEST",
-		Short: "Show a request, who asks, and who has agreed",
-		Args:  cli.Args(cobra.ExactArgs(1)),
-		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
-			r, err := client.Request(cmd.Context(), cred.GrantID(args[0]))
-			if err != nil {
-				return err
-			}
-			return show(cmd.OutOrStdout(), output, r, func(w io.Writer) { showRequest(w, r) })
-		}),
-	}
-	cli.AddOutput(cmd, &output)
-	return cmd
+	return command(c, "show REQUEST", "Show a request, who asks, and who has agreed", cobra.ExactArgs(1),
+		func(cmd *cobra.Command, args []string, client *sdk.Client) (*pb.AccessRequest, error) {
+			return client.Request(cmd.Context(), cred.GrantID(args[0]))
+		}, showRequest)
 }
 
 func showRequest(w io.Writer, r *pb.AccessRequest) {
@@ -172,31 +152,24 @@ func newRequestsWatch(c *connection) *cobra.Command {
 // newVerdict makes approve and deny. Without --digest the request is fetched and shown first, and the
 // verdict binds to what was shown.
 func newVerdict(c *connection, name string, approve bool) *cobra.Command {
-	var output, digest string
+	var digest string
 	v := cred.Verdict{Approve: approve}
-	cmd := &cobra.Command{
-		Use:   name + " REQUEST",
-		Short: map[bool]string{true: "Agree to a request, or sign off a review", false: "Refuse a request, which ends it"}[approve],
-		Args:  cli.Args(cobra.ExactArgs(1)),
-		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
+	short := map[bool]string{true: "Agree to a request, or sign off a review", false: "Refuse a request, which ends it"}[approve]
+	cmd := command(c, name+" REQUEST", short, cobra.ExactArgs(1),
+		func(cmd *cobra.Command, args []string, client *sdk.Client) (*pb.AccessRequest, error) {
 			id := cred.GrantID(args[0])
 			if digest == "" {
 				r, err := client.Request(cmd.Context(), id)
 				if err != nil {
-					return err
+					return nil, err
 				}
 				digest = r.GetDigest()
 			}
 			r, err := client.Review(cmd.Context(), id, digest, v)
-			if err != nil {
-				return withSignInHint(err)
-			}
-			return show(cmd.OutOrStdout(), output, r, func(w io.Writer) { showRequest(w, r) })
-		}),
-	}
+			return r, withSignInHint(err)
+		}, showRequest)
 	cmd.Flags().StringVar(&v.Comment, "comment", "", "what you have to say, for the requester and the log")
 	cmd.Flags().StringVar(&digest, "digest", "", "digest of the request as you were shown it; where not given, the request as it stands")
-	cli.AddOutput(cmd, &output)
 	return cmd
 }
 

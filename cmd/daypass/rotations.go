@@ -24,27 +24,19 @@ func newRotations(c *connection) *cobra.Command {
 }
 
 func newRotationsList(c *connection) *cobra.Command {
-	var output string
 	var limit int
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List rotations, newest first",
-		Args:  cli.Args(cobra.NoArgs),
-		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
+	cmd := command(c, "list", "List rotations, newest first", cobra.NoArgs,
+		func(cmd *cobra.Command, _ []string, client *sdk.Client) (*pb.ListRotationsResponse, error) {
 			all, err := client.Rotations(cmd.Context(), limit)
-			if err != nil {
-				return err
+			return &pb.ListRotationsResponse{Rotations: all}, err
+		},
+		func(w io.Writer, all *pb.ListRotationsResponse) {
+			cli.Row(w, "ROTATION", "ROOT", "STANDS", "BY", "BEGAN", "NEXT", "WHY")
+			for _, r := range all.GetRotations() {
+				cli.Row(w, r.GetId(), r.GetRoot(), stateOf(r), nameOf(r.GetBy()), when(r.GetCreateTime()), when(r.GetNextTime()), r.GetWhy())
 			}
-			return show(cmd.OutOrStdout(), output, &pb.ListRotationsResponse{Rotations: all}, func(w io.Writer) {
-				cli.Row(w, "ROTATION", "ROOT", "STANDS", "BY", "BEGAN", "NEXT", "WHY")
-				for _, r := range all {
-					cli.Row(w, r.GetId(), r.GetRoot(), stateOf(r), nameOf(r.GetBy()), when(r.GetCreateTime()), when(r.GetNextTime()), r.GetWhy())
-				}
-			})
-		}),
-	}
+		})
 	cmd.Flags().IntVar(&limit, "limit", 0, "how many at the most; 100 where not given")
-	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
@@ -83,30 +75,21 @@ func writeReceipt(w io.Writer, r *pb.Rotation) error {
 }
 
 func newRotationsRoots(c *connection) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "roots",
-		Short: "List the roots that can be rotated, and when each was and will be",
-		Args:  cli.Args(cobra.NoArgs),
-		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
+	return command(c, "roots", "List the roots that can be rotated, and when each was and will be", cobra.NoArgs,
+		func(cmd *cobra.Command, _ []string, client *sdk.Client) (*pb.ListRootsResponse, error) {
 			all, err := client.Roots(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return show(cmd.OutOrStdout(), output, &pb.ListRootsResponse{Roots: all}, func(w io.Writer) {
-				cli.Row(w, "ROOT", "ISSUER", "TARGETS", "LAST", "STANDS", "DUE")
-				for _, r := range all {
-					last, stands := "never", ""
-					if r.GetLast() != nil {
-						last, stands = when(r.GetLast().GetCreateTime()), stateOf(r.GetLast())
-					}
-					cli.Row(w, r.GetName(), r.GetIssuer(), strings.Join(r.GetTargets(), " "), last, stands, when(r.GetDueTime()))
+			return &pb.ListRootsResponse{Roots: all}, err
+		},
+		func(w io.Writer, all *pb.ListRootsResponse) {
+			cli.Row(w, "ROOT", "ISSUER", "TARGETS", "LAST", "STANDS", "DUE")
+			for _, r := range all.GetRoots() {
+				last, stands := "never", ""
+				if r.GetLast() != nil {
+					last, stands = when(r.GetLast().GetCreateTime()), stateOf(r.GetLast())
 				}
-			})
-		}),
-	}
-	cli.AddOutput(cmd, &output)
-	return cmd
+				cli.Row(w, r.GetName(), r.GetIssuer(), strings.Join(r.GetTargets(), " "), last, stands, when(r.GetDueTime()))
+			}
+		})
 }
 
 func showRotation(w io.Writer, r *pb.Rotation) {

@@ -32,26 +32,17 @@ to one as they would to a request.`,
 }
 
 func newStandingList(c *connection) *cobra.Command {
-	var output string
-	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List standing approvals that are drafts or in force",
-		Args:  cli.Args(cobra.NoArgs),
-		RunE: c.with(func(cmd *cobra.Command, _ []string, client *sdk.Client) error {
+	return command(c, "list", "List standing approvals that are drafts or in force", cobra.NoArgs,
+		func(cmd *cobra.Command, _ []string, client *sdk.Client) (*pb.ListStandingResponse, error) {
 			all, err := client.Standing(cmd.Context())
-			if err != nil {
-				return err
+			return &pb.ListStandingResponse{Standing: all}, err
+		},
+		func(w io.Writer, r *pb.ListStandingResponse) {
+			cli.Row(w, "STANDING", "STATE", "RULE", "TARGET", "SCOPES", "CLAIMS", "UNTIL", "USES")
+			for _, s := range r.GetStanding() {
+				cli.Row(w, s.GetId(), s.GetState(), s.GetRule(), s.GetTarget(), strings.Join(s.GetScopes(), " "), pairs(s.GetClaims()), when(s.GetExpireTime()), fmt.Sprint(s.GetUses()))
 			}
-			return show(cmd.OutOrStdout(), output, &pb.ListStandingResponse{Standing: all}, func(w io.Writer) {
-				cli.Row(w, "STANDING", "STATE", "RULE", "TARGET", "SCOPES", "CLAIMS", "UNTIL", "USES")
-				for _, s := range all {
-					cli.Row(w, s.GetId(), s.GetState(), s.GetRule(), s.GetTarget(), strings.Join(s.GetScopes(), " "), pairs(s.GetClaims()), when(s.GetExpireTime()), fmt.Sprint(s.GetUses()))
-				}
-			})
-		}),
-	}
-	cli.AddOutput(cmd, &output)
-	return cmd
+		})
 }
 
 func pairs(m map[string]string) string {
@@ -110,30 +101,23 @@ func parseUntil(text string) (time.Time, error) {
 }
 
 func newStandingVerdict(c *connection, name string, approve bool) *cobra.Command {
-	var output, digest string
+	var digest string
 	v := cred.Verdict{Approve: approve}
-	cmd := &cobra.Command{
-		Use:   name + " STANDING",
-		Short: map[bool]string{true: "Agree to a standing approval", false: "Refuse a standing approval, which ends it"}[approve],
-		Args:  cli.Args(cobra.ExactArgs(1)),
-		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
+	short := map[bool]string{true: "Agree to a standing approval", false: "Refuse a standing approval, which ends it"}[approve]
+	cmd := command(c, name+" STANDING", short, cobra.ExactArgs(1),
+		func(cmd *cobra.Command, args []string, client *sdk.Client) (*pb.StandingApproval, error) {
 			if digest == "" {
 				s, err := findStanding(cmd, client, args[0])
 				if err != nil {
-					return err
+					return nil, err
 				}
 				digest = s.GetDigest()
 			}
 			s, err := client.ReviewStanding(cmd.Context(), args[0], digest, v)
-			if err != nil {
-				return withSignInHint(err)
-			}
-			return show(cmd.OutOrStdout(), output, s, func(w io.Writer) { showStanding(w, s) })
-		}),
-	}
+			return s, withSignInHint(err)
+		}, showStanding)
 	cmd.Flags().StringVar(&v.Comment, "comment", "", "what you have to say, for the log")
 	cmd.Flags().StringVar(&digest, "digest", "", "its digest as you were shown it; where not given, as it stands")
-	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
@@ -150,21 +134,13 @@ func findStanding(cmd *cobra.Command, client *sdk.Client, id string) (*pb.Standi
 }
 
 func newStandingRevoke(c *connection) *cobra.Command {
-	var output, reason string
-	cmd := &cobra.Command{
-		Use:   "revoke STANDING",
-		Short: "End a standing approval; grants that it gave live on until their end",
-		Args:  cli.Args(cobra.ExactArgs(1)),
-		RunE: c.with(func(cmd *cobra.Command, args []string, client *sdk.Client) error {
-			s, err := client.RevokeStanding(cmd.Context(), args[0], reason)
-			if err != nil {
-				return err
-			}
-			return show(cmd.OutOrStdout(), output, s, func(w io.Writer) { cli.Row(w, s.GetId(), "ended") })
-		}),
-	}
+	var reason string
+	cmd := command(c, "revoke STANDING", "End a standing approval; grants that it gave live on until their end", cobra.ExactArgs(1),
+		func(cmd *cobra.Command, args []string, client *sdk.Client) (*pb.StandingApproval, error) {
+			return client.RevokeStanding(cmd.Context(), args[0], reason)
+		},
+		func(w io.Writer, s *pb.StandingApproval) { cli.Row(w, s.GetId(), "ended") })
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the log")
-	cli.AddOutput(cmd, &output)
 	return cmd
 }
 
