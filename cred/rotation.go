@@ -48,6 +48,8 @@ func RotationSteps() []RotationStep { return slices.Clone(rotationSteps) }
 type Finding struct {
 	Name string `json:"name"` // of the check, such as "one access key"
 	OK   bool   `json:"ok"`   // false forbids the rotation
+	// Open says that nobody could look, which forbids nothing; Text says what to look at by hand.
+	Open bool   `json:"open,omitempty"`
 	Text string `json:"text"` // what was found, for people: no secrets
 }
 

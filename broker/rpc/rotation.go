@@ -10,9 +10,6 @@ import (
 	pb "github.com/daypass-io/daypass/proto/daypass/v1"
 )
 
-// defaultRotations is how many rotations a list has where the caller names no limit.
-const defaultRotations = 100
-
 type rotationService struct {
 	pb.UnimplementedRotationServiceServer
 	broker *broker.Broker
@@ -59,11 +56,7 @@ func (s *rotationService) WatchRotation(r *pb.WatchRotationRequest, out grpc.Ser
 
 // ListRotations lists rotations.
 func (s *rotationService) ListRotations(ctx context.Context, r *pb.ListRotationsRequest) (*pb.ListRotationsResponse, error) {
-	limit := int(r.GetLimit())
-	if limit == 0 {
-		limit = defaultRotations
-	}
-	all, err := s.broker.ListRotations(ctx, callerOf(ctx).who.Principal, limit)
+	all, err := s.broker.ListRotations(ctx, callerOf(ctx).who.Principal, int(r.GetLimit()))
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +107,7 @@ func rotationTo(r cred.Rotation) *pb.Rotation {
 func findingsTo(all []cred.Finding) []*pb.Finding {
 	var out []*pb.Finding
 	for _, f := range all {
-		out = append(out, &pb.Finding{Name: f.Name, Ok: f.OK, Text: f.Text})
+		out = append(out, &pb.Finding{Name: f.Name, Ok: f.OK, Text: f.Text, Open: f.Open})
 	}
 	return out
 }

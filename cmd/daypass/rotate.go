@@ -77,8 +77,11 @@ func checkRotation(cmd *cobra.Command, client *sdk.Client, root, output string) 
 func showFindings(w io.Writer, all []*pb.Finding) {
 	for _, f := range all {
 		mark := "ok"
-		if !f.GetOk() {
+		switch {
+		case !f.GetOk():
 			mark = "FAILED"
+		case f.GetOpen():
+			mark = "?"
 		}
 		cli.Row(w, mark, f.GetName()+": "+f.GetText())
 	}

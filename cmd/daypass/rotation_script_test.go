@@ -41,7 +41,10 @@ func (r rotator) Check(context.Context, issuer.Rotation) ([]cred.Finding, error)
 	if r.finding.Name != "" {
 		return []cred.Finding{r.finding}, nil
 	}
-	return []cred.Finding{{Name: "one access key", OK: true, Text: "there is one"}}, nil
+	return []cred.Finding{
+		{Name: "one access key", OK: true, Text: "there is one"},
+		{Name: "nobody else uses it", OK: true, Open: true, Text: "not looked at"},
+	}, nil
 }
 
 func (rotator) Prepare(_ context.Context, j issuer.Rotation) (issuer.Rotation, error) {

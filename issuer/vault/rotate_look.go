@@ -14,7 +14,7 @@ func (x *root) lookAtKeys(ctx context.Context, k rootKind, found *findings) erro
 		return nil
 	}
 	if x.cfg.Keys == nil {
-		found.add("one access key", true, "not looked at, since the broker has no right to list the user's keys; with two of them AWS will refuse, and after a lost answer somebody has to delete the old key by hand")
+		found.leave("one access key", "not looked at, since the broker has no right to list the user's keys; with two of them AWS will refuse, and after a lost answer somebody has to delete the old key by hand")
 		return nil
 	}
 	keys, err := x.cfg.Keys.List(ctx)
@@ -44,7 +44,7 @@ func (x *root) lookAtOthers(ctx context.Context, k rootKind, found *findings) er
 	case cred.KindOf(err) == cred.Unavailable:
 		return err
 	case err != nil:
-		found.add(name, true, "not looked at: the broker may not list %sconfig; make sure that nothing else signs in as this user", x.at.mount)
+		found.leave(name, "not looked at: the broker may not list %sconfig; make sure that nothing else signs in as this user", x.at.mount)
 	case len(sharing) > 0:
 		found.add(name, false, "the connections %s use the same user of the same database and would be shut out: give each its own user", strings.Join(sharing, ", "))
 	case unread > 0:
@@ -114,7 +114,7 @@ func (x *root) lookAtLeases(ctx context.Context, k rootKind, found *findings) er
 	case cred.KindOf(err) == cred.Unavailable:
 		return err
 	case err != nil:
-		found.add("live leases", true, "not counted: the broker may not list the leases of %s", path)
+		found.leave("live leases", "not counted: the broker may not list the leases of %s", path)
 	case !all:
 		found.add("live leases", true, "more than %d leases live under %s, which a new root leaves alone", n, path)
 	default:

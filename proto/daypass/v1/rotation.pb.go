@@ -331,7 +331,9 @@ type Finding struct {
 	// False forbids the rotation.
 	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
 	// What was found.
-	Text          string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	Text string `protobuf:"bytes,3,opt,name=text,proto3" json:"text,omitempty"`
+	// Nobody could look, which forbids nothing; the text says what to look at by hand.
+	Open          bool `protobuf:"varint,4,opt,name=open,proto3" json:"open,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -385,6 +387,13 @@ func (x *Finding) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *Finding) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
 }
 
 // RotateRequest names a root.
@@ -1077,11 +1086,12 @@ const file_daypass_v1_rotation_proto_rawDesc = "" +
 	"begin_time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tbeginTime\x125\n" +
 	"\bend_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aendTime\x12\x1a\n" +
 	"\battempts\x18\x05 \x01(\x05R\battempts\x12\x12\n" +
-	"\x04text\x18\x06 \x01(\tR\x04text\"A\n" +
+	"\x04text\x18\x06 \x01(\tR\x04text\"U\n" +
 	"\aFinding\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
-	"\x04text\x18\x03 \x01(\tR\x04text\"Q\n" +
+	"\x04text\x18\x03 \x01(\tR\x04text\x12\x12\n" +
+	"\x04open\x18\x04 \x01(\bR\x04open\"Q\n" +
 	"\rRotateRequest\x12\x1e\n" +
 	"\x04root\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04root\x12 \n" +
