@@ -26,7 +26,7 @@ demo: ## Show the main job on embedded defaults; needs Go alone (KEEP=1 leaves i
 
 .PHONY: test
 test: prepare ## Run every test, with a real Vault and PostgreSQL (installs or builds what they need)
-	CI=true go test ./...
+	CI=true go test -timeout 30m ./...
 
 .PHONY: test-short
 test-short: ## Run the tests that need nothing but Go, in under a minute
@@ -65,13 +65,10 @@ bench: prepare ## Measure, as ratios to baselines in the same run; writes bench/
 	@go run ./bench
 
 .PHONY: fuzz
-fuzz: ## Fuzz every target for FUZZTIME each (20s)
+fuzz: ## Fuzz every target for FUZZTIME each (20s), two at a time
 	@for pkg in $$(go list ./...); do \
-		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "fuzz $$pkg $$target"; \
-			FUZZTIME=$(FUZZTIME) bash tools/fuzz.sh $$pkg $$target; \
-		done; \
-	done
+		go test -list '^Fuzz' $$pkg | sed -n "s|^Fuzz|$$pkg &|p"; \
+	done | FUZZTIME=$(FUZZTIME) xargs -n 2 -P 2 bash tools/fuzz.sh
 
 .PHONY: dist
 dist: ## Build release binaries with checksums and a list of their modules into dist/

@@ -5,16 +5,16 @@
 set -euo pipefail
 package=$1 target=$2
 
-run() { go test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" -fuzzminimizetime 10x "$package" 2>&1; }
+run() { go test -run '^$' -fuzz "^$target\$" -fuzztime "$FUZZTIME" -fuzzminimizetime 10x -parallel 1 "$package" 2>&1; }
 
 for try in 1 2; do
 	if out=$(run); then
-		tail -n 2 <<<"$out"
+		printf 'fuzz %s %s\n%s\n' "$package" "$target" "$(tail -n 2 <<<"$out")"
 		exit 0
 	fi
 	if [ "$try" = 2 ] || grep -q 'Failing input written' <<<"$out" || ! grep -q 'context deadline exceeded' <<<"$out"; then
-		tail -n 60 <<<"$out" | cut -c 1-2000
+		printf 'fuzz %s %s\n%s\n' "$package" "$target" "$(tail -n 60 <<<"$out" | cut -c 1-2000)"
 		exit 1
 	fi
-	echo "no input failed, but the fuzzer did not stop in time; once more"
+	echo "fuzz $package $target: no input failed, but the fuzzer did not stop in time; once more"
 done
