@@ -292,6 +292,18 @@ func TestHandOverBack(t *testing.T) {
 	}
 }
 
+// TestHandOverTooLarge: a file can't make who verifies it keep more than hand-overs are.
+func TestHandOverTooLarge(t *testing.T) {
+	line, err := HandOver{Note: []byte("n"), VerifierKey: "k", Entry: []byte(`"` + strings.Repeat("x", 60_000) + `"`)}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Verify(strings.NewReader(headerLine+string(line)), VerifyOptions{})
+	if cred.KindOf(err) != cred.Invalid || !strings.Contains(cred.PublicText(err), "larger than any hand-over") {
+		t.Errorf("a hand-over of 60 kB: %v", err)
+	}
+}
+
 // TestHandOverEveryByte: no byte of the lines of hand-overs can be changed, and no line moved.
 func TestHandOverEveryByte(t *testing.T) {
 	l, keys := handedOver(t, 3, 1, 0)

@@ -163,10 +163,17 @@ func (v *verifier) end(line []byte) error {
 	return v.conclude(c, t.VerifierKey)
 }
 
-// maxHandOvers bounds what is kept of a file; nobody changes a key so often.
-const maxHandOvers = 10_000
+// What is kept of a file is bounded: nobody changes a key so often, and a hand-over has two keys, a
+// checkpoint and two proofs of at most 63 hashes.
+const (
+	maxHandOvers    = 10_000
+	maxHandOverLine = 16 << 10 // bytes
+)
 
 func (v *verifier) keepHandOver(line []byte) error {
+	if len(line) > maxHandOverLine {
+		return v.bad("this is larger than any hand-over", nil)
+	}
 	h, err := parseHandOver(line)
 	if err != nil {
 		return v.bad("this is not a hand-over as the exporter writes it", err)

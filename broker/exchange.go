@@ -363,6 +363,12 @@ func decisionOf(d policy.Decision) *audit.Decision {
 // GrantToken signs the token that stands for a grant, for as long as the grant lives, in whole seconds
 // (RFC 9068). In the last part of a second of a grant's life the answer is Expired already.
 func (b *Broker) GrantToken(g cred.Grant) (cred.Secret, error) {
+	if isForRotation(g) {
+		return cred.Secret{}, &cred.Error{
+			Kind: cred.Denied, Op: "exchange", Reason: "ROTATION_GRANT",
+			Public: "this stands for the approval of a rotation and gives nobody a credential; 'daypass rotations list' tells how the rotation stands",
+		}
+	}
 	now := b.now()
 	at := now
 	if g.NotAfter.Unix() <= now.Unix() { // no whole second is left

@@ -94,7 +94,7 @@ func (b *Broker) jobGrants(ctx context.Context) (ids []cred.GrantID, err error) 
 			if err != nil {
 				return err
 			}
-			if isJob(g) {
+			if isJob(g) && !g.Over() {
 				ids = append(ids, g.ID)
 			}
 		}
@@ -103,7 +103,8 @@ func (b *Broker) jobGrants(ctx context.Context) (ids []cred.GrantID, err error) 
 	return ids, err
 }
 
-func isJob(g cred.Grant) bool { return g.Holder.Kind == cred.KindWorkload && !g.Over() }
+// isJob reports whether a grant ends with a job. What a job asked to be rotated is rotated without it.
+func isJob(g cred.Grant) bool { return g.Holder.Kind == cred.KindWorkload && !isForRotation(g) }
 
 // endWithJob revokes a grant whose job is over. It returns why nobody knows whether it is.
 func (b *Broker) endWithJob(ctx context.Context, id cred.GrantID) (problem string) {
@@ -112,7 +113,7 @@ func (b *Broker) endWithJob(ctx context.Context, id cred.GrantID) (problem strin
 		g, err = getGrant(tx, id)
 		return err
 	})
-	if err != nil || !isJob(g) {
+	if err != nil || !isJob(g) || g.Over() {
 		return ""
 	}
 	over, why, err := b.cfg.Jobs.Ended(ctx, g.Holder)

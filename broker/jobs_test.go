@@ -18,12 +18,16 @@ type fakeJobs struct {
 	over  map[string]string
 	fails map[string]error
 	asked []string
+	asks  func() // called by each question; nil: nothing
 }
 
 func (j *fakeJobs) Ended(_ context.Context, p cred.Principal) (bool, string, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.asked = append(j.asked, p.Subject)
+	if j.asks != nil {
+		j.asks()
+	}
 	why, over := j.over[p.Subject]
 	return over, why, j.fails[p.Subject]
 }
@@ -80,6 +84,38 @@ func TestPeopleAreNoJobs(t *testing.T) {
 	if g, _, err := w.GetGrant(t.Context(), runner, asked.ID); err != nil || g.State() != cred.GrantRevoked || g.EndReason != "the job has ended" {
 		t.Errorf("the request is %s (%s), %v", g.State(), g.EndReason, err)
 	}
+}
+
+// A job that gives its grant back while its end is noticed has done nothing wrong, and nor has anybody.
+func TestJobEndsItself(t *testing.T) {
+	w, j := watchingJobs(t)
+	g, _ := w.grant("db")
+	j.over[runner.Subject] = "done"
+	j.asks = func() {
+		_, _, err := w.Revoke(context.Background(), runner, g.ID, "the job is done")
+		w.must(err)
+	}
+	w.endOfJobs(t.Context(), nil)
+	if strings.Contains(w.log.String(), "could not be ended") {
+		t.Errorf("logged as a failure: %s", w.log.String())
+	}
+}
+
+// A rotation that a job asked for waits for people, and not for the job.
+func TestRotationOutlivesItsJob(t *testing.T) {
+	w := newRotating(t, byTwo)
+	j := &fakeJobs{over: map[string]string{}, fails: map[string]error{}}
+	before := w.change
+	w.change = func(c *Config) { before(c); c.Jobs = j }
+	w.start()
+	nightly := person("nightly", "security")
+	nightly.Kind = cred.KindWorkload
+	rot, err := w.Rotate(t.Context(), as(nightly), "db-root", "each night")
+	w.must(err)
+	j.over[nightly.Subject] = "done"
+	w.endOfJobs(t.Context(), nil)
+	w.approve(rot)
+	w.wantEnd(w.finish(rot.ID), cred.RotationDone)
 }
 
 // What nobody knows changes nothing, and is told once, until it is over.

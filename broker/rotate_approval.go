@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/daypass-io/daypass/audit"
@@ -13,7 +12,7 @@ import (
 // rotationReviewed has a rotation begin, or end, whose request has just got a verdict. Should that fail,
 // Run does it.
 func (b *Broker) rotationReviewed(ctx context.Context, g cred.Grant) {
-	if !strings.HasPrefix(g.Want.Target, rotationTarget) || g.State() == cred.GrantPending {
+	if !isForRotation(g) || g.State() == cred.GrantPending {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -189,7 +188,7 @@ func rotationEvent(ctx context.Context, root Root, r cred.Rotation, step, outcom
 	detail := map[string]any{"root": r.Root, "outcome": outcome, "state": string(r.State())}
 	for name, value := range map[string]string{"old": r.Old, "new": r.New} {
 		if value != "" {
-			detail[name] = value
+			detail[name] = cut(value, maxRootName)
 		}
 	}
 	for name, value := range more {

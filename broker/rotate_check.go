@@ -15,7 +15,7 @@ import (
 func (b *Broker) check(ctx context.Context, c claim) answer {
 	if other, busy, err := b.busyWith(ctx, c.root, c.Rotation); err != nil || busy {
 		if busy {
-			err = &cred.Error{Kind: cred.Pending, Op: "rotation.check", Reason: "ISSUER_BUSY", Public: "waits for " + other}
+			err = issuerBusy(other)
 		}
 		return answer{err: err}
 	}
@@ -94,22 +94,43 @@ func someOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
+func issuerBusy(other string) error {
+	return &cred.Error{Kind: cred.Pending, Op: "rotation.check", Reason: "ISSUER_BUSY", Public: "waits for " + other}
+}
+
 // busyWith tells which rotation of the same issuer, or of the same root, goes first: one that is past
 // its check, or that was asked for earlier.
 func (b *Broker) busyWith(ctx context.Context, root Root, r cred.Rotation) (text string, busy bool, err error) {
-	err = b.cfg.Store.View(ctx, func(tx store.Tx) error {
-		text, busy = "", false
-		for other, err := range b.openRotations(tx) {
-			if err != nil {
-				return err
-			}
-			same := other.Root == root.Name || root.Issuer != "" && b.rootOrName(other.Root).Issuer == root.Issuer
-			first := other.Step() != cred.StepCheck || other.ID < r.ID
-			if other.ID != r.ID && same && first && other.State() == cred.RotationRunning {
-				text, busy = fmt.Sprintf("the rotation %s of %s, which is at the step %s", other.ID, other.Root, other.Step()), true
-			}
-		}
-		return nil
+	err = b.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
+		text, busy, err = b.busyIn(tx, root, r)
+		return err
 	})
 	return text, busy, err
+}
+
+func (b *Broker) busyIn(tx store.Tx, root Root, r cred.Rotation) (text string, busy bool, err error) {
+	for other, err := range b.openRotations(tx) {
+		if err != nil {
+			return "", false, err
+		}
+		same := other.Root == root.Name || root.Issuer != "" && b.rootOrName(other.Root).Issuer == root.Issuer
+		first := other.Step() != cred.StepCheck || other.ID < r.ID
+		if other.ID != r.ID && same && first && other.State() == cred.RotationRunning {
+			text, busy = fmt.Sprintf("the rotation %s of %s, which is at the step %s", other.ID, other.Root, other.Step()), true
+		}
+	}
+	return text, busy, nil
+}
+
+// afterCheck holds a check that was well against what has begun since it looked: of two rotations of an
+// issuer that were checked at the same time one waits.
+func (b *Broker) afterCheck(tx store.Tx, c claim, end ending, now time.Time) (ending, error) {
+	if c.Step() != cred.StepCheck || end.next.Step() != cred.StepPrepare {
+		return end, nil
+	}
+	other, busy, err := b.busyIn(tx, c.root, c.Rotation)
+	if err != nil || !busy {
+		return end, err
+	}
+	return endOf(c.Rotation, answer{err: issuerBusy(other)}, now)
 }

@@ -12,10 +12,11 @@ import (
 	"github.com/daypass-io/daypass/store"
 )
 
-// hanging is a lease that hangs on a root, and when it is over at the latest.
+// hanging is what is kept of a lease that hangs on a root: there may be a million.
 type hanging struct {
-	cred.Lease
-	until time.Time // zero: nobody knows
+	key   store.Key
+	state cred.LeaseState
+	until time.Time // when it is over at the latest; zero: nobody knows
 }
 
 // leasesUnder returns the leases that hang on a root, are not over, and were begun before an instant;
@@ -44,8 +45,8 @@ func (b *Broker) leasesUnder(ctx context.Context, root Root, before time.Time) (
 				}
 				continue
 			}
-			h := hanging{l, l.End()}
-			if h.until.IsZero() && l.State() == cred.LeaseIssued {
+			h := hanging{leaseKey(l), l.State(), l.End()}
+			if h.until.IsZero() && h.state == cred.LeaseIssued {
 				h.until = record.Due
 			}
 			out = append(out, h)
@@ -109,9 +110,9 @@ func (r Root) oldLeases() OldLeases {
 func (b *Broker) endOld(ctx context.Context, leases []hanging) {
 	modes := map[store.Key]settling{}
 	for _, l := range leases {
-		modes[leaseKey(l.Lease)] = endNow
-		if l.State() == cred.LeaseIntent {
-			modes[leaseKey(l.Lease)] = whenDue
+		modes[l.key] = endNow
+		if l.state == cred.LeaseIntent {
+			modes[l.key] = whenDue
 		}
 	}
 	b.all(ctx, slices.Collect(maps.Keys(modes)), func(ctx context.Context, key store.Key) error {
@@ -150,7 +151,7 @@ func (b *Broker) waitFor(left []hanging) error {
 func statesOf(leases []hanging) map[string]any {
 	n := map[string]int{}
 	for _, l := range leases {
-		n[string(l.State())]++
+		n[string(l.state)]++
 	}
 	all := map[string]any{}
 	for state, count := range n {

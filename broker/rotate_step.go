@@ -5,7 +5,9 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/issuer"
@@ -16,12 +18,14 @@ import (
 type claim struct {
 	cred.Rotation
 	root  Root
-	known bool // the root is configured
+	known bool      // the root is configured
+	until time.Time // by the machine's clock: when an act has to be over, so that its outcome is written while the step is ours
 }
 
 // claimStep records that a step is about to be done here, if it is due and nobody else does it. The
 // first time it is the intent, which the log has before the source is asked for a change.
 func (b *Broker) claimStep(ctx context.Context, id cred.RotationID) (c claim, ok bool, err error) {
+	until := time.Now().Add(b.actTimeout()) // before the claim is made, which may take a while
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		ok = false
 		r, err := getRotation(tx, id)
@@ -32,7 +36,7 @@ func (b *Broker) claimStep(ctx context.Context, id cred.RotationID) (c claim, ok
 		if r.State() != cred.RotationRunning || now.Before(r.NextAt) {
 			return nil
 		}
-		c = claim{}
+		c = claim{until: until}
 		if c.Rotation, err = r.Begin(now, now.Add(b.cfg.RotateTimeout)); err != nil {
 			return err
 		}
@@ -68,7 +72,42 @@ type answer struct {
 	err      error
 }
 
-// actTimeout is how long an act may take, so that its outcome can be written while it is still ours.
+// Bounds of what is kept of an answer, in bytes: an entry of the log has to hold it.
+const (
+	maxFindings    = 32
+	maxFindingName = 128
+	maxFindingText = 512
+	maxWhy         = 1 << 10
+	maxRootName    = 512
+)
+
+// bounded is an answer of which an entry can tell. What is cut is text for people: a source's name of a
+// root stays whole in the journal.
+func (a answer) bounded() answer {
+	var findings []cred.Finding
+	for _, f := range a.findings[:min(len(a.findings), maxFindings)] {
+		findings = append(findings, cred.Finding{Name: inOneLine(f.Name, maxFindingName), OK: f.OK, Text: inOneLine(f.Text, maxFindingText)})
+	}
+	a.findings, a.text = findings, inOneLine(a.text, maxWhy)
+	if e, ours := errors.AsType[*cred.Error](a.err); ours && len(e.Public) > maxWhy {
+		short := *e
+		short.Public, short.Err = inOneLine(e.Public, maxWhy), a.err
+		a.err = &short
+	}
+	return a
+}
+
+// inOneLine is a text of at most so many bytes without line breaks and other control characters.
+func inOneLine(text string, most int) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, cut(text, most))
+}
+
+// actTimeout is how long a claim and its act may take.
 func (b *Broker) actTimeout() time.Duration { return b.cfg.RotateTimeout * 3 / 4 }
 
 var errRootGone = &cred.Error{
@@ -81,7 +120,7 @@ func (b *Broker) act(ctx context.Context, c claim) (a answer) {
 	if !c.known {
 		return answer{err: errRootGone}
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.actTimeout())
+	ctx, cancel := context.WithDeadline(ctx, c.until)
 	defer cancel()
 	at, r := c.atSource(), c.root.Rotator
 	switch c.Step() {
@@ -117,14 +156,19 @@ func (b *Broker) concludeStep(ctx context.Context, c claim, a answer) (on bool, 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.RotateTimeout/4)
 	defer cancel()
 	now := b.now()
-	end, err := b.ending(ctx, c, a, now)
+	a = a.bounded()
+	foreseen, err := b.ending(ctx, c, a, now)
 	if err != nil {
 		return false, err
 	}
+	var end ending
 	taken := false
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		current, err := getRotation(tx, c.ID)
 		if taken = err == nil && current.Rev != c.Rev; taken || err != nil {
+			return err
+		}
+		if end, err = b.afterCheck(tx, c, foreseen, now); err != nil {
 			return err
 		}
 		if err := putRotation(tx, end.next); err != nil {

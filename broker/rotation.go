@@ -53,6 +53,9 @@ type RootStatus struct {
 // of a policy has such a name, so nothing is ever issued for it.
 const rotationTarget = "rotation:"
 
+// isForRotation reports whether a grant stands for the approval of a rotation.
+func isForRotation(g cred.Grant) bool { return strings.HasPrefix(g.Want.Target, rotationTarget) }
+
 // checkRoots refuses roots that no rotation could work with.
 func (c Config) checkRoots() error {
 	if len(c.Roots) > 0 && c.Sign == nil {

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -122,6 +123,14 @@ func TestRotationGrantGivesNothing(t *testing.T) {
 			"proxy":    func() error { _, err := w.RedeemGrant(ctx, edge, g.ID); return err },
 			"exchange": func() error { _, err := w.Exchange(ctx, as(askingLead), want); return err },
 			"renew":    func() error { _, err := w.Renew(ctx, as(askingLead), g.ID, 0); return err },
+			"deliver": func() error {
+				got, err := w.Deliver(ctx, as(askingLead), want, g.ID)
+				if err == nil && got.Token.IsZero() && got.Redeemed == nil {
+					err = errors.New("nothing but how it stands")
+				}
+				return err
+			},
+			"sign": func() error { _, err := w.GrantToken(g); return err },
 			"token": func() error {
 				tok, err := w.GrantToken(g)
 				if err == nil {

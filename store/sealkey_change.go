@@ -25,7 +25,7 @@ func (k *SealingKey) Replaceable() error {
 	if k.path == "" {
 		return nil
 	}
-	return keyfile.MayExchange(k.path)
+	return keyfile.MayReplace(k.path)
 }
 
 // Reload reads the key's file, which another process may have changed. A key without a file stays as it
@@ -123,7 +123,7 @@ func (k *SealingKey) change(one func(*keyset.Manager, *keySet) (bool, error)) er
 		if err != nil {
 			return err
 		}
-		if err := keyfile.Exchange(k.path, text); err != nil {
+		if err := keyfile.Replace(k.path, text); err != nil {
 			_, _ = k.read() // it may have been replaced all the same
 			return err
 		}

@@ -9,6 +9,7 @@
 package ownkeys
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -28,9 +29,24 @@ func wait(op, public string, now, until time.Time) error {
 // clock writes an instant for people.
 func clock(at time.Time) string { return at.UTC().Format(time.RFC3339) }
 
+// reasonGone is that of the one error of Undo which says that there is no way back.
+const reasonGone = "ROTATION_OLD_GONE"
+
 // gone is the answer of Undo where the old root is no more.
 func gone(op, what string) error {
-	return &cred.Error{Kind: cred.Invalid, Op: op, Reason: "ROTATION_OLD_GONE", Public: what + " is no more, so it can't be put back into use"}
+	return &cred.Error{Kind: cred.Invalid, Op: op, Reason: reasonGone, Public: what + " is no more, so it can't be put back into use"}
+}
+
+// undone is the answer of Undo. Where a file can't be read or written nothing is said about the old root,
+// so that is tried again; Invalid would mean that there is no way back.
+func undone(err error) error {
+	e, ours := errors.AsType[*cred.Error](err)
+	if !ours || e.Kind != cred.Invalid || e.Reason == reasonGone {
+		return err
+	}
+	again := *e
+	again.Kind = cred.Unavailable
+	return &again
 }
 
 // changed says that something other than this rotation has changed the key.

@@ -76,7 +76,7 @@ func (l *LogKey) write(first, second *audit.Signer) error {
 	if is, err := keyfile.Read(l.cfg.File); err == nil && bytes.Equal(is.Reveal(), want.Reveal()) {
 		return nil
 	}
-	return keyfile.Exchange(l.cfg.File, want)
+	return keyfile.Replace(l.cfg.File, want)
 }
 
 // Check implements issuer.Rotator.
@@ -87,7 +87,7 @@ func (l *LogKey) Check(context.Context, issuer.Rotation) ([]cred.Finding, error)
 		held.OK, held.Text = false, cred.PublicText(err)
 	}
 	file := cred.Finding{Name: "key file can be replaced", OK: true, Text: "daypass may write to the directory of " + l.cfg.File}
-	if err := keyfile.MayExchange(l.cfg.File); err != nil {
+	if err := keyfile.MayReplace(l.cfg.File); err != nil {
 		file.OK, file.Text = false, cred.PublicText(err)
 	}
 	return []cred.Finding{held, file, {
@@ -204,8 +204,11 @@ func (l *LogKey) Retire(_ context.Context, r issuer.Rotation) (issuer.Rotation, 
 }
 
 // Undo implements issuer.Rotator. What the log says it goes on to say: where the new key was in use, the
-// log is handed over once more, back to the old one.
-func (l *LogKey) Undo(ctx context.Context, r issuer.Rotation) error {
+// log is handed over once more, back to the old one. A log that somebody else has handed over stays as it
+// is.
+func (l *LogKey) Undo(ctx context.Context, r issuer.Rotation) error { return undone(l.undo(ctx, r)) }
+
+func (l *LogKey) undo(ctx context.Context, r issuer.Rotation) error {
 	current, other, err := l.read()
 	switch {
 	case err != nil:
@@ -213,7 +216,7 @@ func (l *LogKey) Undo(ctx context.Context, r issuer.Rotation) error {
 	case r.Old == "" || current.VerifierKey() == r.Old:
 		return l.write(current, nil)
 	case current.VerifierKey() != r.New:
-		return changed("log_key.undo", "the log's key", current.VerifierKey(), r)
+		return nil
 	case other == nil || other.VerifierKey() != r.Old:
 		return gone("log_key.undo", "the log's key "+r.Old)
 	}

@@ -14,7 +14,6 @@ import (
 	"errors"
 	"math/big"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -131,22 +130,7 @@ func writeCerts(path string, certs ...*x509.Certificate) error {
 	if is, err := os.ReadFile(path); err == nil && bytes.Equal(is, text.Bytes()) {
 		return nil
 	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fileError(path, err)
-	}
-	_, err = f.Write(text.Bytes())
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-		return fileError(path, err)
-	}
-	return nil
+	return keyfile.ReplacePublic(path, text.Bytes())
 }
 
 // remove removes files, whether they are there or not.
@@ -155,6 +139,17 @@ func remove(paths ...string) error {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fileError(path, err)
 		}
+	}
+	return nil
+}
+
+// rename gives a file, if it is there, the place of another one, durably.
+func rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fileError(to, err)
+	}
+	if err := keyfile.SyncDir(to); err != nil {
+		return fileError(to, err)
 	}
 	return nil
 }

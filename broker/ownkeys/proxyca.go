@@ -18,7 +18,7 @@ import (
 // SeenProxy is a proxy that spoke to the broker lately, with the certificate that it showed.
 type SeenProxy struct {
 	Name        string
-	Certificate *x509.Certificate
+	Certificate *x509.Certificate // nil: it may have called, and nobody knows with what
 }
 
 // CAConfig is what the rotation of the CA needs that vouches for the broker to its callers, and for
@@ -30,7 +30,8 @@ type CAConfig struct {
 	ServerCert string   // PEM: the broker's certificate (server.tls.certificate), whose key stays
 	Proxies    []string // the proxies that the configuration names
 
-	// Seen returns the proxies that spoke to the broker lately.
+	// Seen returns the proxies that spoke to the broker lately, and those of which that is not known: a
+	// broker that has just started has seen nobody.
 	Seen func(ctx context.Context) ([]SeenProxy, error)
 	// Reload makes the process that runs take over ServerCert and ClientCA.
 	Reload func(ctx context.Context) error
@@ -138,7 +139,7 @@ const preparedNote = "prepared"
 // Prepare implements issuer.Rotator. A new CA from an earlier try was given to nobody for good, and makes
 // room.
 func (p *ProxyCA) Prepare(ctx context.Context, r issuer.Rotation) (issuer.Rotation, error) {
-	if err := p.Undo(ctx, issuer.Rotation{}); err != nil {
+	if err := p.undo(ctx, issuer.Rotation{}); err != nil {
 		return r, err
 	}
 	old, err := readCerts(p.cfg.Bundle)
@@ -206,12 +207,15 @@ func (p *ProxyCA) reload(ctx context.Context) error {
 	return nil
 }
 
-// lagging returns the proxies seen lately whose certificate is not of a CA.
+// lagging returns the proxies seen lately whose certificate is not of a CA, or not known.
 func (p *ProxyCA) lagging(ctx context.Context, ca *x509.Certificate) ([]string, error) {
 	seen, err := p.cfg.Seen(ctx)
 	var names []string
 	for _, s := range seen {
-		if s.Certificate == nil || !issuedBy(s.Certificate, ca) {
+		switch {
+		case s.Certificate == nil:
+			names = append(names, s.Name+" (has not called since the broker started)")
+		case !issuedBy(s.Certificate, ca):
 			names = append(names, s.Name)
 		}
 	}
@@ -312,12 +316,12 @@ func (p *ProxyCA) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rotatio
 			return r, err
 		}
 	}
-	if err := os.Rename(p.nextKey(), p.cfg.Key); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return r, fileError(p.cfg.Key, err)
+	if err := rename(p.nextKey(), p.cfg.Key); err != nil {
+		return r, err
 	}
 	for _, name := range p.cfg.Proxies {
-		if err := os.Rename(beside(p.proxyCert(name), "next"), p.proxyCert(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return r, fileError(p.proxyCert(name), err)
+		if err := rename(beside(p.proxyCert(name), "next"), p.proxyCert(name)); err != nil {
+			return r, err
 		}
 	}
 	if err := remove(p.nextCert(), p.nextServer(), p.oldServer()); err != nil {
@@ -327,9 +331,13 @@ func (p *ProxyCA) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rotatio
 }
 
 // Undo implements issuer.Rotator.
-func (p *ProxyCA) Undo(ctx context.Context, r issuer.Rotation) error {
+func (p *ProxyCA) Undo(ctx context.Context, r issuer.Rotation) error { return undone(p.undo(ctx, r)) }
+
+func (p *ProxyCA) undo(ctx context.Context, r issuer.Rotation) error {
 	next, err := readCerts(p.nextCert())
 	switch {
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return err
 	case err != nil && r.New != "" && p.onlyNew(r):
 		return gone("proxy_ca.undo", "the CA "+r.Old)
 	case err == nil:

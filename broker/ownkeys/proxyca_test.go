@@ -230,6 +230,13 @@ func TestProxyCAKeepsProxies(t *testing.T) {
 	w.proxy = w.certs("proxy-edge.pem")[0] // it was put back
 	still("with the old certificate")
 	wantWait("retire", "old CA: edge")
+	d.x = func() issuer.Rotator { // a broker that has just started
+		return w.rotator(func(c *CAConfig) {
+			c.Seen = func(context.Context) ([]SeenProxy, error) { return []SeenProxy{{Name: "edge"}}, nil }
+		})
+	}
+	wantWait("retire", "edge (has not called since the broker started)")
+	d.x = func() issuer.Rotator { return w.rotator(nil) }
 	w.proxy = fresh
 	d.done("retire")
 	still("retired")

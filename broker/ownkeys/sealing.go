@@ -136,7 +136,11 @@ func (s *SealingKey) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rota
 	if is := store.KeyName(s.cfg.Key.Primary()); is != r.New {
 		return r, changed("sealing_key.retire", "the sealing key", is, r)
 	}
-	return r, s.clear(ctx, r.RetireAfter)
+	before := r.RetireAfter
+	if before.IsZero() { // the answer of Switch was lost for good
+		before = r.Began
+	}
+	return r, s.clear(ctx, before)
 }
 
 // clear removes every key but the primary one, once nothing needs them.
@@ -171,8 +175,13 @@ func (s *SealingKey) clear(ctx context.Context, before time.Time) error {
 }
 
 // Undo implements issuer.Rotator. The old key seals again at once; the new one goes when nothing needs
-// it, and the error is Pending until then.
+// it, and the error is Pending until then. A file in which somebody else has put another key into use
+// stays as it is.
 func (s *SealingKey) Undo(ctx context.Context, r issuer.Rotation) error {
+	return undone(s.undo(ctx, r))
+}
+
+func (s *SealingKey) undo(ctx context.Context, r issuer.Rotation) error {
 	if err := s.cfg.Key.Reload(); err != nil {
 		return err
 	}
@@ -186,7 +195,7 @@ func (s *SealingKey) Undo(ctx context.Context, r issuer.Rotation) error {
 	}
 	switch {
 	case is != r.Old && is != r.New:
-		return changed("sealing_key.undo", "the sealing key", is, r)
+		return nil
 	case !slices.Contains(s.cfg.Key.IDs(), old):
 		return gone("sealing_key.undo", "the sealing key "+r.Old)
 	}

@@ -234,6 +234,26 @@ func TestSealingKeyWaitsForLeases(t *testing.T) {
 	}
 }
 
+// TestSealingKeyWithoutSettling: where nobody recorded when the old key may go, every lease that lives
+// counts as one that it sealed.
+func TestSealingKeyWithoutSettling(t *testing.T) {
+	w := newWorld(t)
+	made := w.clock.now()
+	s := w.sealer(func(_ context.Context, before time.Time) (int, error) {
+		if made.Before(before) {
+			return 1, nil
+		}
+		return 0, nil
+	})
+	d := &rotation{t: t, x: func() issuer.Rotator { return s }, r: issuer.Rotation{ID: "rot-1"}}
+	d.done("prepare", "switch", "verify")
+	r := d.r
+	r.Attempt, r.Began, r.RetireAfter = 1, w.clock.now(), time.Time{}
+	if _, err := s.Retire(t.Context(), r); cred.KindOf(err) != cred.Pending || len(w.fileKey().IDs()) != 2 {
+		t.Errorf("retired under a lease that lives: %v; the file has %d keys", err, len(w.fileKey().IDs()))
+	}
+}
+
 // TestSealingKeyUnderLoad rotates while others write; nothing is lost and nothing fails for them.
 func TestSealingKeyUnderLoad(t *testing.T) {
 	w := newWorld(t)

@@ -267,13 +267,13 @@ func (s *SigningKeys) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rot
 	return r, err
 }
 
-// Undo implements issuer.Rotator.
+// Undo implements issuer.Rotator. A ring that somebody else has rotated stays as it is.
 func (s *SigningKeys) Undo(ctx context.Context, r issuer.Rotation) error {
 	_, err := s.change(ctx, r, "restored", func(ring *token.KeyRing) (*token.KeyRing, error) {
 		switch {
-		case r.Old == "" || ring.KeyID() == r.Old:
+		case r.Old == "" || ring.KeyID() != r.New:
 			return ring, nil
-		case ring.KeyID() != r.New || ring.PreviousID() != r.Old:
+		case ring.PreviousID() != r.Old:
 			return nil, gone("signing_keys.undo", "the signing key "+r.Old)
 		}
 		return ring.Back(s.cfg.Now())

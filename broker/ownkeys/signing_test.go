@@ -279,10 +279,13 @@ func TestSigningKeysOvertaken(t *testing.T) {
 	d := &rotation{t: t, x: func() issuer.Rotator { s, _ := w.signing(w.sealed, nil); return s }, r: issuer.Rotation{ID: "rot-1"}}
 	d.done("prepare")
 	w.putRing(w.clock.now())
-	for _, name := range []string{"switch", "verify", "undo"} {
+	for _, name := range []string{"switch", "verify"} {
 		if err := d.act(name, 1); cred.KindOf(err) != cred.Invalid {
 			t.Errorf("%s: %v, want an Invalid error", name, err)
 		}
+	}
+	if err := d.act("undo", 1); err != nil { // there is nothing of it to be undone, and a new one may begin
+		t.Errorf("undo: %v", err)
 	}
 	if n := len(w.events(audit.KeyRotated)); n != 0 {
 		t.Errorf("%d entries of what was not done", n)

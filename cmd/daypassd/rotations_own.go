@@ -82,7 +82,6 @@ func (v *proxyCASection) open(s *settings, w workshop) (issuer.Rotator, error) {
 	c := ownkeys.CAConfig{
 		Bundle: s.path(v.Bundle), Key: s.path(v.Key), ClientCA: s.config.Server.TLS.ClientCA, ServerCert: s.config.Server.TLS.Certificate,
 		Spread: v.Spread, Now: time.Now,
-		Seen:   func(context.Context) ([]ownkeys.SeenProxy, error) { return w.trust.seenLately(time.Now()), nil },
 		Reload: func(context.Context) error { return w.trust.load() },
 		Served: func(context.Context) (*x509.Certificate, error) { return w.trust.served() },
 	}
@@ -94,6 +93,9 @@ func (v *proxyCASection) open(s *settings, w workshop) (issuer.Rotator, error) {
 	}
 	for _, p := range s.config.Proxies {
 		c.Proxies = append(c.Proxies, p.Name)
+	}
+	c.Seen = func(context.Context) ([]ownkeys.SeenProxy, error) {
+		return w.trust.seenLately(time.Now(), c.Proxies), nil
 	}
 	return ownkeys.NewProxyCA(c)
 }

@@ -59,19 +59,32 @@ func (v verifySection) probe() (kv.Probe, error) {
 // keysSection says whose access keys at AWS a rotation looks after, and where the credentials for that
 // are minted.
 type keysSection struct {
-	Path       string        `yaml:"path,required"`
-	Region     string        `yaml:"region"`
-	Endpoint   string        `yaml:"endpoint"`
-	User       string        `yaml:"user"`
-	AllowPlain bool          `yaml:"allow_plain"`
-	CAFile     string        `yaml:"ca_file"`
-	Timeout    time.Duration `yaml:"timeout"`
+	Path       string            `yaml:"path,required"`
+	Params     map[string]string `yaml:"params"`
+	Region     string            `yaml:"region"`
+	Endpoint   string            `yaml:"endpoint"`
+	User       string            `yaml:"user"`
+	AllowPlain bool              `yaml:"allow_plain"`
+	CAFile     string            `yaml:"ca_file"`
+	Timeout    time.Duration     `yaml:"timeout"`
 }
 
 func (v *vaultRootSection) of() string { return v.Issuer }
 
 func (v *vaultRootSection) problems(s *settings, at *strictyaml.Node) strictyaml.Problems {
-	return append(s.issuerProblem(at, v.Issuer, vaultDriver), v.Verify.problems(at, "verify")...)
+	problems := append(s.issuerProblem(at, v.Issuer, vaultDriver), v.Verify.problems(at, "verify")...)
+	return append(problems, v.keysProblems(s, at)...)
+}
+
+// keysProblems makes what looks after the access keys, which asks nothing yet.
+func (v *vaultRootSection) keysProblems(s *settings, at *strictyaml.Node) strictyaml.Problems {
+	if v.Keys == nil {
+		return nil
+	}
+	if _, err := v.Keys.open(s, nil, v.Issuer); err != nil {
+		return strictyaml.Problems{at.Problem("keys", cred.PublicText(err), "")}
+	}
+	return nil
 }
 
 func (v *vaultRootSection) open(s *settings, w workshop) (issuer.Rotator, error) {
@@ -109,7 +122,7 @@ func (v *keysSection) open(s *settings, from issuer.Issuer, name string) (issuer
 			if now.Before(held.NotAfter) {
 				return held, nil
 			}
-			c, err := mint(ctx, from, cred.CredentialSource{Issuer: name, Path: v.Path}, now.Add(keyCredentialLife))
+			c, err := mint(ctx, from, cred.CredentialSource{Issuer: name, Path: v.Path, Params: v.Params}, now.Add(keyCredentialLife))
 			if err != nil {
 				return c, err
 			}

@@ -21,8 +21,9 @@ type trust struct {
 	shown   atomic.Pointer[tls.Certificate]
 	proxies atomic.Pointer[x509.CertPool] // nil: there are none
 
-	mu   sync.Mutex // owns seen
-	seen map[string]sighting
+	began time.Time  // since when it has been seen who calls
+	mu    sync.Mutex // owns seen
+	seen  map[string]sighting
 }
 
 // sighting is when a proxy last called, and with what.
@@ -36,7 +37,7 @@ const seenFor = 24 * time.Hour
 
 // loadTrust reads the files that the configuration names.
 func loadTrust(c config.Server) (*trust, error) {
-	t := &trust{server: c, seen: map[string]sighting{}}
+	t := &trust{server: c, seen: map[string]sighting{}, began: time.Now()}
 	return t, t.load()
 }
 
@@ -93,11 +94,17 @@ func (t *trust) saw(name string, leaf *x509.Certificate) {
 	t.seen[name] = sighting{time.Now(), leaf}
 }
 
-// seenLately returns the proxies that are in use.
-func (t *trust) seenLately(now time.Time) []ownkeys.SeenProxy {
+// seenLately returns the proxies that are in use, and without a certificate those of the configured ones
+// that may be: until we have run for as long as one that calls no more counts, we can't know.
+func (t *trust) seenLately(now time.Time, configured []string) []ownkeys.SeenProxy {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var all []ownkeys.SeenProxy
+	for _, name := range configured {
+		if _, called := t.seen[name]; !called && now.Sub(t.began) < seenFor {
+			all = append(all, ownkeys.SeenProxy{Name: name})
+		}
+	}
 	for name, s := range t.seen {
 		if now.Sub(s.at) < seenFor {
 			all = append(all, ownkeys.SeenProxy{Name: name, Certificate: s.leaf})

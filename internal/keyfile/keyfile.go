@@ -1,4 +1,4 @@
-// Package keyfile reads and makes files that hold a secret: mode 0600, owned by root or by the user
+// Package keyfile reads, makes and replaces files that hold a secret: mode 0600, owned by root or by the user
 // that the process runs as. A file that others may use is refused, with the command that mends it.
 package keyfile
 
@@ -27,7 +27,7 @@ func Create(path string, secret cred.Secret) error {
 		return fault(err, "%s can't be made; check that its directory exists and that daypass may write there", path)
 	}
 	_, err = f.Write(secret.Reveal())
-	if err := errors.Join(err, f.Sync(), f.Close(), syncDir(path)); err != nil {
+	if err := errors.Join(err, f.Sync(), f.Close(), SyncDir(path)); err != nil {
 		return fault(err, "the key could not be written to %s; remove the file and try again", path)
 	}
 	return nil
@@ -75,8 +75,9 @@ func check(f *os.File, path string) error {
 
 func ownerAllowed(owner uint32, self int) bool { return owner == 0 || int(owner) == self }
 
-// syncDir makes a new file's name durable.
-func syncDir(path string) error {
+// SyncDir makes durable what became of the names in the directory of a file: new ones, replaced ones,
+// and those that are gone.
+func SyncDir(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err

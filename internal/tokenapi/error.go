@@ -14,6 +14,7 @@ type Error struct {
 	Code       string        // the answer's error (RFC 6749, section 5.2), or Google's error.status (AIP-193)
 	Numbers    []int         // the answer's error_codes, which Microsoft Entra has
 	Unsent     bool          // there was never a connection
+	Doubt      bool          // it is open what an earlier try of the same request did
 	RetryAfter time.Duration // zero: the server does not say
 	Err        error
 }
@@ -36,6 +37,12 @@ func (e *Error) Busy() bool {
 func (e *Error) Open() bool {
 	return !e.Unsent && !e.Busy() && (e.Status >= 500 || e.Status < 300 && e.Code == "" || e.Status >= 300 && e.Status < 400)
 }
+
+// MayHaveMade reports whether the request, or an earlier try of it, may have made something.
+func (e *Error) MayHaveMade() bool { return e.Open() || e.Doubt }
+
+// Silent reports whether the server gave no answer of its own to what is open.
+func (e *Error) Silent() bool { return e.Doubt || e.Status == 0 || e.Status >= 500 }
 
 // Answered says that a request may be sent again where the server is busy or has a fault of its own,
 // or was not reached. A request whose answer was lost is not: a token may be in it.

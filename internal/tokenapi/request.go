@@ -20,7 +20,7 @@ import (
 type Request struct {
 	Op     string     // for the log
 	Params url.Values // sent as a form, or as an object of strings
-	Body   any        // sent as JSON in place of Params; nil for none
+	Body   func() any // makes, for each try, what is sent as JSON in place of Params; nil for none
 	JSON   bool       // send Params as JSON
 	Header map[string]string
 	Sign   func(r *http.Request, body string) error // signs what is sent; nil for nothing
@@ -98,19 +98,24 @@ func (r *Request) build(ctx context.Context, to string) (*http.Request, error) {
 }
 
 func (r *Request) encode() (body, kind string, err error) {
-	whole := r.Body
-	if whole == nil && !r.JSON {
+	if r.Body == nil && !r.JSON {
 		return r.Params.Encode(), "application/x-www-form-urlencoded", nil
 	}
-	if whole == nil {
-		flat := map[string]string{}
-		for name := range r.Params {
-			flat[name] = r.Params.Get(name)
-		}
-		whole = flat
+	var whole any = r.flat()
+	if r.Body != nil {
+		whole = r.Body()
 	}
 	b, err := json.Marshal(whole, json.Deterministic(true))
 	return string(b), "application/json", err
+}
+
+// flat is the parameters as an object of strings.
+func (r *Request) flat() map[string]string {
+	flat := map[string]string{}
+	for name := range r.Params {
+		flat[name] = r.Params.Get(name)
+	}
+	return flat
 }
 
 // Failure makes an *Error of an answer that is no success: RFC 6749, section 5.2, or Google's form,

@@ -105,15 +105,19 @@ func (c *Client) Post(ctx context.Context, to string, r *Request) (Answer, error
 }
 
 // PostPatiently sends a request up to three times, while it fails as again accepts and the context
-// leaves time for another try. A status other than 200 and 201 is an *Error, too.
+// leaves time for another try. A status other than 200 and 201 is an *Error, too, and one that came after a
+// try of which it is open what it did says so.
 func (c *Client) PostPatiently(ctx context.Context, to string, r *Request, again func(*Error) bool) (Answer, error) {
-	backoff := 100 * time.Millisecond
+	backoff, doubt := 100*time.Millisecond, false
 	for try := 1; ; try++ {
 		a, err := c.Post(ctx, to, r)
 		if err == nil && !a.ok() {
 			err = r.Failure(a)
 		}
 		failed, _ := errors.AsType[*Error](err)
+		if failed != nil {
+			failed.Doubt, doubt = doubt, doubt || failed.Open()
+		}
 		if failed == nil || try == tries || !again(failed) {
 			return a, err
 		}

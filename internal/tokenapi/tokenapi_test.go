@@ -130,7 +130,7 @@ func TestBodies(t *testing.T) {
 	form.Set("a", "b c")
 	object.Set("a", "b c")
 	object.JSON = true
-	whole.Body = map[string]any{"a": []string{"b c"}}
+	whole.Body = func() any { return map[string]any{"a": []string{"b c"}} }
 	whole.SetBearer(cred.SecretString("t"))
 	for r, want := range map[*tokenapi.Request][3]string{
 		form:   {"application/x-www-form-urlencoded", "a=b+c", ""},

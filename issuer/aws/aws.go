@@ -7,7 +7,8 @@
 // whose it was. What it may do is the role's, and no more than a session policy that the target sets;
 // its tags are signed into the ID token.
 //
-// AWS ends no session early and makes none shorter than 15 minutes. The leases say so.
+// AWS ends no session early and makes none shorter than 15 minutes. The policy of a session whose grant is
+// shorter denies everything from the grant's end on. The leases say so.
 //
 // AccessKeys looks after the access keys of a user of IAM, for the rotation of keys that others hold.
 //

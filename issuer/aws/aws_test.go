@@ -195,7 +195,7 @@ func TestLife(t *testing.T) {
 		want                time.Duration
 		note                string
 	}{
-		"short":           {5 * time.Minute, time.Hour, 0, 15 * time.Minute, `, (9m59|10m0)s after its grant's, since AWS makes no session shorter than 15 minutes$`},
+		"short":           {5 * time.Minute, time.Hour, 0, 15 * time.Minute, `none shorter than 15 minutes: this one ends (9m59|10m0)s after its grant, and its session policy lets it do nothing from the grant's end on$`},
 		"barely short":    {15*time.Minute + 2*time.Second, time.Hour, 0, 15 * time.Minute, "own end$"},
 		"as granted":      {40*time.Minute + 500*time.Millisecond, time.Hour, 0, 39*time.Minute + 55*time.Second, "own end$"},
 		"up to a maximum": {3 * time.Hour, time.Hour, time.Hour, time.Hour, `, 2h0m[01]s before its grant's, since the issuer asks for no longer sessions$`},

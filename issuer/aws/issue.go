@@ -48,7 +48,11 @@ func (i *Issuer) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, 
 	if off := s.expiration.Sub(time.Now().Add(life)); off.Abs() > maxSkew {
 		return cred.Credential{}, cred.Lease{}, lost(publicSkewed, fmt.Errorf("aws: the session ends %v from what was asked for", off))
 	}
-	return s.credential(), lease(spec, life, s.expiration), nil
+	c := s.credential()
+	if p.ending && spec.NotAfter.Before(c.NotAfter) {
+		c.NotAfter = spec.NotAfter // it is of no use after that
+	}
+	return c, p.lease(s.expiration), nil
 }
 
 // life is how long a session shall live of a grant of which so much is left.
@@ -90,13 +94,14 @@ func (i *Issuer) idToken(ctx context.Context, claims map[string]any) (cred.Secre
 	return token, nil
 }
 
-// lease says what a session of a life is. Its end is AWS' word.
-func lease(spec issuer.Spec, life time.Duration, end time.Time) cred.Lease {
+// lease says what a session is. Its end is AWS' word.
+func (p *plan) lease(end time.Time) cred.Lease {
 	l := cred.Lease{NotAfter: end, Note: "AWS ends no session early: this credential works until its own end"}
-	switch beyond := end.Sub(spec.NotAfter).Round(time.Second); {
-	case end.After(spec.NotAfter) && life == minLife:
-		l.Note += fmt.Sprintf(", %v after its grant's, since AWS makes no session shorter than 15 minutes", beyond)
-	case end.After(spec.NotAfter):
+	asked := p.spec.NotAfter
+	switch beyond := end.Sub(asked).Round(time.Second); {
+	case end.After(asked) && p.ending:
+		l.Note = fmt.Sprintf("AWS ends no session early and makes none shorter than 15 minutes: this one ends %v after its grant, and its session policy lets it do nothing from the grant's end on", beyond)
+	case end.After(asked):
 		l.Note += fmt.Sprintf(", %v after its grant's", beyond)
 	case beyond < -2*margin:
 		l.Note += fmt.Sprintf(", %v before its grant's, since the issuer asks for no longer sessions", -beyond)

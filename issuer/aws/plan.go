@@ -57,6 +57,7 @@ type plan struct {
 	session    string // its name
 	policy     string // empty: none
 	policyARNs []string
+	ending     bool // the policy denies everything from the grant's end on
 	claims     map[string]any
 }
 
@@ -88,8 +89,25 @@ func (cfg *Config) plan(spec issuer.Spec) (plan, error) {
 	if p.policyARNs, err = policyARNsOf(from.Params); err != nil {
 		return plan{}, err
 	}
+	if p.ending = time.Until(spec.NotAfter) < shortGrant; p.ending {
+		if p.policy, err = p.endingPolicy(); err != nil {
+			return plan{}, err
+		}
+	}
 	p.claims, err = claimsOf(p.session, from.Params)
 	return p, err
+}
+
+// endingPolicy returns the session policy with the grant's end in it.
+func (p *plan) endingPolicy() (string, error) {
+	policy, err := endingAt(p.policy, len(p.policyARNs) > 0, p.spec.NotAfter)
+	if err != nil {
+		return "", refuse("POLICY_MALFORMED", publicPolicyForm)
+	}
+	if n := utf8.RuneCountInString(policy); n > maxPolicy {
+		return "", refuse("POLICY_TOO_LARGE", fmt.Sprintf("for a grant of less than 15 minutes the target's session policy has to deny what comes after, with which it has %d characters, and AWS takes %d; use managed policies (policy_arns), fewer statements, or longer grants", n, maxPolicy))
+	}
+	return policy, nil
 }
 
 // checkShape refuses what a target can't ask of this issuer.
@@ -117,7 +135,7 @@ func policyOf(params map[string]string) (string, error) {
 		Statement jsontext.Value `json:"Statement"`
 	}
 	if policy.Compact() != nil || json.Unmarshal(policy, &parts) != nil || len(parts.Statement) == 0 {
-		return "", refuse("POLICY_MALFORMED", `the target's parameter "policy" must be a policy of IAM: a JSON object with a Statement`)
+		return "", refuse("POLICY_MALFORMED", publicPolicyForm)
 	}
 	if strings.ContainsFunc(string(policy), func(r rune) bool { return r > 0xFF }) {
 		return "", refuse("POLICY_MALFORMED", "the target's session policy has a character that AWS does not take: those up to U+00FF are fine")

@@ -413,3 +413,28 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// TestFaultThenRefusal holds that a refusal of a later try does not say that nothing was made, where an
+// earlier one was answered with a fault.
+func TestFaultThenRefusal(t *testing.T) {
+	for _, second := range []int{http.StatusBadRequest, http.StatusTooManyRequests} {
+		d := newDirectory(t)
+		d.answer = func(w http.ResponseWriter) bool {
+			w.Header().Set("Retry-After", "60")
+			if len(d.forms) == 1 {
+				w.Header().Del("Retry-After")
+				w.WriteHeader(http.StatusInternalServerError)
+			} else {
+				w.WriteHeader(second)
+			}
+			return true
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, _, err := open(t, config(d.URL)).Issue(ctx, spec(time.Hour, manage))
+		wantError(t, err, cred.Unavailable, false, "ANSWER_LOST")
+		if d.calls() != 2 {
+			t.Errorf("%d requests", d.calls())
+		}
+	}
+}

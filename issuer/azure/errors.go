@@ -66,14 +66,16 @@ var troubles = map[int]trouble{
 func failed(err error) error {
 	e, ok := errors.AsType[*tokenapi.Error](err)
 	switch {
-	case !ok, e.Unsent:
+	case !ok:
+		return notIssued(opIssue, "", publicGone, err)
+	case e.MayHaveMade():
+		return &cred.Error{Kind: cred.Unavailable, Op: opIssue, Reason: "ANSWER_LOST", Public: publicOfOpen(e), Err: e}
+	case e.Unsent:
 		return notIssued(opIssue, "", publicGone, err)
 	case e.Busy():
 		out := notIssued(opIssue, "SOURCE_LIMITS", publicBusy, e)
 		out.RetryAfter = e.RetryAfter
 		return out
-	case e.Open():
-		return &cred.Error{Kind: cred.Unavailable, Op: opIssue, Reason: "ANSWER_LOST", Public: publicOfOpen(e), Err: e}
 	}
 	t := troubleOf(e)
 	if t.ours {
@@ -83,7 +85,7 @@ func failed(err error) error {
 }
 
 func publicOfOpen(e *tokenapi.Error) string {
-	if e.Status == 0 || e.Status >= 500 {
+	if e.Silent() {
 		return publicLost
 	}
 	return publicOdd

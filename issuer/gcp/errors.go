@@ -49,12 +49,12 @@ func failed(err error, last bool, at step) error {
 	switch {
 	case !ok:
 		return notIssued(opIssue, "", publicGone, err)
+	case e.MayHaveMade() && last:
+		return &cred.Error{Kind: cred.Unavailable, Op: opIssue, Reason: "ANSWER_LOST", Public: publicOfOpen(e, publicLost), Err: e}
 	case e.Busy():
 		out := notIssued(opIssue, "SOURCE_LIMITS", publicBusy, e)
 		out.RetryAfter = e.RetryAfter
 		return out
-	case e.Open() && last:
-		return &cred.Error{Kind: cred.Unavailable, Op: opIssue, Reason: "ANSWER_LOST", Public: publicOfOpen(e, publicLost), Err: e}
 	case e.Unsent, e.Open():
 		return notIssued(opIssue, "", publicOfOpen(e, publicGone), e)
 	}
@@ -69,7 +69,7 @@ func failed(err error, last bool, at step) error {
 }
 
 func publicOfOpen(e *tokenapi.Error, silent string) string {
-	if e.Status == 0 || e.Status >= 500 {
+	if e.Silent() {
 		return silent
 	}
 	return publicOdd

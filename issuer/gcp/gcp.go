@@ -139,7 +139,8 @@ func (i *Issuer) Revoke(context.Context, cred.Lease) error {
 // Lost tells what becomes of a token that was asked for at an instant, or before, and of which no answer
 // was seen.
 func (i *Issuer) Lost(asked time.Time) (notAfter time.Time, note string) {
-	return asked.Add(i.cfg.Timeout + i.cfg.MaxLife), "Google's answer was lost: Google lists no tokens, so one that was made can't be revoked and ends by itself, with the grant that it was for or at the latest at the end that is set here; nobody has it"
+	longest := max(i.cfg.MaxLife, hour) // of which the latter is a federated token's
+	return asked.Add(i.cfg.Timeout + longest), "Google's answer was lost: Google lists no tokens, so one that was made can't be revoked and ends by itself, with the grant that it was for or at the latest at the end that is set here; nobody has it"
 }
 
 func invalidConfig(public, private string) error {

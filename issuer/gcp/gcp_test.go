@@ -240,6 +240,7 @@ func TestRefusesTargets(t *testing.T) {
 		"delegates to nobody":  {"", params{"delegates": account}, nil, "PARAM_INVALID"},
 		"other param":          {account, params{"scopes": "x"}, nil, "PARAM_UNKNOWN"},
 		"boundary: no JSON":    {account, params{"boundary": "reports"}, nil, "PARAM_INVALID"},
+		"boundary: empty":      {account, params{"boundary": ""}, nil, "PARAM_INVALID"},
 		"boundary: none":       {account, params{"boundary": `{}`}, nil, "PARAM_INVALID"},
 		"boundary: null":       {account, params{"boundary": `null`}, nil, "PARAM_INVALID"},
 		"boundary: no rule":    {account, params{"boundary": rules(0)}, nil, "PARAM_INVALID"},

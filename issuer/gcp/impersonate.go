@@ -31,11 +31,14 @@ type wireGenerated struct {
 func (i *Issuer) impersonate(ctx context.Context, p plan, federated held) (held, error) {
 	r := tokenapi.NewRequest("impersonate")
 	r.SetBearer(federated.token)
-	body := wireGenerate{Scope: p.scopes, Lifetime: fmt.Sprintf("%ds", int(p.life.Seconds()))}
+	body := wireGenerate{Scope: p.scopes}
 	for _, name := range p.delegates {
 		body.Delegates = append(body.Delegates, "projects/-/serviceAccounts/"+name)
 	}
-	r.Body = body
+	r.Body = func() any { // Google counts from when it makes the token
+		body.Lifetime = fmt.Sprintf("%ds", int(p.life().Seconds()))
+		return body
+	}
 	last := p.boundary == nil
 	a, err := i.http.PostPatiently(ctx, i.cfg.IAMURL+"/v1/projects/-/serviceAccounts/"+url.PathEscape(p.account)+":generateAccessToken", r, again(last))
 	if err != nil {

@@ -33,7 +33,8 @@ type plan struct {
 	account   string // empty: the federated token itself is given out
 	delegates []string
 	boundary  jsontext.Value // nil: none
-	life      time.Duration  // whole seconds
+	notAfter  time.Time
+	longest   time.Duration // that it may live
 	shape     func(access cred.Secret) cred.Credential
 }
 
@@ -69,9 +70,9 @@ func (i *Issuer) plan(spec issuer.Spec) (plan, error) {
 	}
 	p := plan{
 		grant: spec.Grant, account: from.Path, delegates: strings.Fields(from.Params[paramDelegates]),
-		life: min(time.Until(spec.NotAfter).Truncate(time.Second), longest),
+		notAfter: spec.NotAfter, longest: longest,
 	}
-	if p.life < time.Second {
+	if time.Until(p.notAfter) < time.Second {
 		return plan{}, refuse("ENDED", "nothing is left of what was granted; ask for a new grant")
 	}
 	if err := p.checkAccounts(); err != nil {
@@ -82,12 +83,17 @@ func (i *Issuer) plan(spec issuer.Spec) (plan, error) {
 		p.scopes, err = tokenapi.Scopes(opIssue, spec.Scopes, from.Params)
 	}
 	if err == nil {
-		p.boundary, err = readBoundary(from.Params[paramBoundary])
+		p.boundary, err = boundaryOf(from.Params)
 	}
 	if err == nil {
 		p.shape, err = tokenapi.Shape(opIssue, from)
 	}
 	return p, err
+}
+
+// life is how long a token may live that is made now, in whole seconds and one at the least.
+func (p *plan) life() time.Duration {
+	return min(max(time.Until(p.notAfter).Truncate(time.Second), time.Second), p.longest)
 }
 
 func (p *plan) checkAccounts() error {

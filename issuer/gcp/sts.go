@@ -33,7 +33,7 @@ const (
 func (i *Issuer) sign(ctx context.Context, p plan) (held, error) {
 	life := onceLife
 	if p.account == "" {
-		life = p.life
+		life = p.life()
 	}
 	claims := map[string]any{}
 	if p.grant != "" {
@@ -112,10 +112,11 @@ func (i *Issuer) exchange(ctx context.Context, r *tokenapi.Request, subject held
 	return h, nil
 }
 
-// readBoundary reads a Credential Access Boundary. An empty one is refused: it is not what somebody
+// boundaryOf reads a Credential Access Boundary. An empty one is refused: it is not what somebody
 // wrote who wants less.
-func readBoundary(text string) (jsontext.Value, error) {
-	if text == "" {
+func boundaryOf(params map[string]string) (jsontext.Value, error) {
+	text, ok := params[paramBoundary]
+	if !ok {
 		return nil, nil
 	}
 	var boundary struct {

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/flights"
 )
 
 const (
@@ -61,13 +62,10 @@ type Issuer struct {
 	app     *appTokens
 	sealer  Sealer
 
-	life   context.Context // of requests that mint; ends with Close
-	cancel context.CancelFunc
-	flying sync.WaitGroup
+	flying *flights.Group // requests that mint
 
 	mu            sync.Mutex              // owns what follows
 	installations map[string]installation // by owner in lower case
-	closed        bool
 }
 
 // appID is a client ID or an app ID.
@@ -98,21 +96,14 @@ func New(cfg Config) (*Issuer, error) {
 	i := &Issuer{
 		baseURL: cfg.BaseURL, timeout: cfg.Timeout, client: c, sealer: cfg.Sealer,
 		app:           &appTokens{app: cfg.App, signer: cfg.Signer, now: time.Now},
-		installations: map[string]installation{},
+		installations: map[string]installation{}, flying: flights.New(),
 	}
-	i.life, i.cancel = context.WithCancel(context.Background())
 	return i, nil
 }
 
 // Close waits for requests that are minting now, for no longer than Timeout.
 func (i *Issuer) Close() error {
-	i.mu.Lock()
-	i.closed = true
-	i.mu.Unlock()
-	overdue := time.AfterFunc(i.timeout, i.cancel)
-	i.flying.Wait()
-	overdue.Stop()
-	i.cancel()
+	i.flying.Close(i.timeout)
 	i.client.http.CloseIdleConnections()
 	return nil
 }

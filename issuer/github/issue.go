@@ -95,13 +95,13 @@ func (i *Issuer) fly(ctx context.Context, w want, r request) (minted, error) {
 		return minted{}, notIssued("github.issue", publicGone, err)
 	}
 	landed := make(chan landing)
-	started := i.begin(func() {
-		made, err := i.mint(i.life, w, r)
+	started := i.flying.Go(func() {
+		made, err := i.mint(i.flying.Life(), w, r)
 		select {
 		case landed <- landing{made, err}:
 		case <-ctx.Done():
 			if err == nil {
-				_ = i.revoke(i.life, made.token) // it ends within the hour in any case
+				_ = i.revoke(i.flying.Life(), made.token) // it ends within the hour in any case
 			}
 		}
 	})
@@ -114,16 +114,6 @@ func (i *Issuer) fly(ctx context.Context, w want, r request) (minted, error) {
 	case <-ctx.Done():
 		return minted{}, lost(ctx.Err())
 	}
-}
-
-// begin runs a function that Close waits for, unless the issuer is closed.
-func (i *Issuer) begin(run func()) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if !i.closed {
-		i.flying.Go(run)
-	}
-	return !i.closed
 }
 
 // mint sends the request once and compares what comes back with what was asked. A token that is not

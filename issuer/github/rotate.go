@@ -248,25 +248,14 @@ func (k *keyRotator) install(key appKey) error {
 	if current, err := readKey(k.cfg.Key); err == nil && current.name() == key.name() {
 		return nil
 	}
-	beside := k.cfg.Key.Path + ".new"
-	if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return cannotWrite(err)
+	err := keyfile.Replace(k.cfg.Key.Path, key.pem())
+	if err == nil {
+		return nil
 	}
-	if err := keyfile.Create(beside, key.pem()); err != nil {
-		return cannotWrite(err)
-	}
-	if err := os.Rename(beside, k.cfg.Key.Path); err != nil {
-		return cannotWrite(err)
-	}
-	dir, err := os.Open(filepath.Dir(k.cfg.Key.Path))
-	if err != nil {
-		return cannotWrite(err)
-	}
-	defer func() { _ = dir.Close() }()
-	if err := dir.Sync(); err != nil {
+	if current, unread := readKey(k.cfg.Key); unread == nil && current.name() == key.name() {
 		return &cred.Error{Kind: cred.Unavailable, Op: "github.switch", Public: "the disk has not confirmed the new key file; the broker tries again", Err: err}
 	}
-	return nil
+	return cannotWrite(err)
 }
 
 func cannotWrite(err error) error {

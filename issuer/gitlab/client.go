@@ -106,9 +106,13 @@ func readCAs(file string) (*x509.CertPool, error) {
 // limits us for no longer than the caller can wait, or there was no connection, or, unless it makes
 // something, GitLab does not answer or is in trouble.
 func (c *client) doRetrying(ctx context.Context, r request) (answer, error) {
+	return retrying(ctx, r, func() (answer, error) { return c.do(ctx, r) })
+}
+
+func retrying(ctx context.Context, r request, send func() (answer, error)) (answer, error) {
 	backoff := 50 * time.Millisecond
 	for try := 1; ; try++ {
-		got, err := c.do(ctx, r)
+		got, err := send()
 		failed := callOf(err)
 		if failed == nil || try == tries || !failed.repeatable(r.method == http.MethodPost) {
 			return got, err
@@ -144,7 +148,11 @@ func pause(ctx context.Context, wait time.Duration) bool {
 
 // do sends a request once. Any status but the wanted one is a *callError.
 func (c *client) do(ctx context.Context, r request) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	return c.doWithin(ctx, c.timeout, r)
+}
+
+func (c *client) doWithin(ctx context.Context, timeout time.Duration, r request) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})

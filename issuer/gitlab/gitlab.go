@@ -16,11 +16,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/flights"
 )
 
 const (
@@ -49,6 +51,11 @@ type Issuer struct {
 	root   func(ctx context.Context) (cred.Secret, error)
 	place  string // tells this GitLab from others in handles
 	now    func() time.Time
+
+	flying *flights.Group // requests that mint
+
+	mu      sync.Mutex               // owns flights
+	flights map[string]chan struct{} // by the token's name; closed when it is over
 }
 
 // New returns an issuer that has asked nothing of GitLab yet. It fails with kind Invalid where the
@@ -62,11 +69,18 @@ func New(cfg Config) (*Issuer, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256([]byte(cfg.BaseURL))
-	return &Issuer{client: c, root: cfg.Root, place: hex.EncodeToString(sum[:6]), now: time.Now}, nil
+	i := newIssuer(c, cfg.Root)
+	i.place = hex.EncodeToString(sum[:6])
+	return i, nil
 }
 
-// Close lets go of idle connections.
+func newIssuer(c *client, root func(context.Context) (cred.Secret, error)) *Issuer {
+	return &Issuer{client: c, root: root, now: time.Now, flying: flights.New(), flights: map[string]chan struct{}{}}
+}
+
+// Close waits for requests that are minting now, for no longer than Timeout.
 func (i *Issuer) Close() error {
+	i.flying.Close(i.client.timeout)
 	i.client.http.CloseIdleConnections()
 	return nil
 }

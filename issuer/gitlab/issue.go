@@ -55,7 +55,7 @@ func (i *Issuer) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, 
 		return cred.Credential{}, cred.Lease{}, err
 	}
 	end := endOf(i.now(), spec.NotAfter)
-	made, err := i.mint(ctx, w, tokenName(spec), end)
+	made, err := i.fly(ctx, w, tokenName(spec), end)
 	if err != nil {
 		return cred.Credential{}, cred.Lease{}, minting(err)
 	}
@@ -88,11 +88,11 @@ type tokenRequest struct {
 	ExpiresAt   string   `json:"expires_at"`
 }
 
-// mint asks for a token and compares what comes back with what was asked. A token that is not what
-// was asked is revoked now. What it returns was made.
-func (i *Issuer) mint(ctx context.Context, w want, name string, end time.Time) (token, error) {
+// mint asks for a token, by send, and compares what comes back with what was asked. A token that is not
+// what was asked is revoked now. What it returns was made.
+func (i *Issuer) mint(ctx context.Context, send func(request) (answer, error), w want, name string, end time.Time) (token, error) {
 	ask := tokenRequest{Name: name, Scopes: w.scopes, AccessLevel: w.level, ExpiresAt: end.Format(dateForm)}
-	got, err := i.do(ctx, request{method: http.MethodPost, path: tokensPath(w.project), body: ask, want: http.StatusCreated})
+	got, err := send(request{method: http.MethodPost, path: tokensPath(w.project), body: ask, want: http.StatusCreated})
 	if failed := callOf(err); err != nil && (failed == nil || failed.answer.status/100 != 2) {
 		return token{}, err
 	}

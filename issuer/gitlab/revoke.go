@@ -59,7 +59,8 @@ func parseHandle(text, place string) (handle, error) {
 // another number then, and the same name. That GitLab knows none of them is success. A handle that
 // this issuer did not write is refused with kind Invalid, and so is a project that GitLab does not
 // show: it answers the same for one that is gone, with its tokens, and for one where the broker's own
-// token has no role any more.
+// token has no role any more. A request that still makes the token is waited for, as its name finds
+// nothing before that.
 func (i *Issuer) Revoke(ctx context.Context, l cred.Lease) error {
 	h, err := parseHandle(l.Handle, i.place)
 	if err != nil {
@@ -68,6 +69,9 @@ func (i *Issuer) Revoke(ctx context.Context, l cred.Lease) error {
 			Public: "this lease was not made by this GitLab issuer, so its token can't be revoked; it ends by itself at midnight UTC",
 			Err:    err,
 		}
+	}
+	if err := i.awaitLanding(ctx, h.name); err != nil {
+		return err
 	}
 	return i.revoke(ctx, h)
 }

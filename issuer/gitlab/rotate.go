@@ -59,7 +59,7 @@ func NewToken(cfg TokenConfig) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Token{cfg: cfg, issuer: &Issuer{client: c, root: cfg.Root, now: time.Now}, kept: map[string]cred.Secret{}}, nil
+	return &Token{cfg: cfg, issuer: newIssuer(c, cfg.Root), kept: map[string]cred.Secret{}}, nil
 }
 
 // Token is a GitLab token that is kept elsewhere. It is safe for concurrent use.
@@ -156,7 +156,8 @@ func (t *Token) Next(ctx context.Context, r issuer.Rotation, current map[string]
 	}
 	slices.Sort(now.Scopes)
 	w := want{project: t.cfg.Project, scopes: now.Scopes, level: now.AccessLevel}
-	made, err := t.issuer.mint(ctx, w, replacementName(r), t.end())
+	send := func(r request) (answer, error) { return t.issuer.do(ctx, r) }
+	made, err := t.issuer.mint(ctx, send, w, replacementName(r), t.end())
 	if err != nil {
 		return nil, rotating("gitlab.prepare", err)
 	}

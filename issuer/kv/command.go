@@ -114,7 +114,7 @@ func (c *command) Next(ctx context.Context, r issuer.Rotation, current Values) (
 func (c *command) Change(ctx context.Context, r issuer.Rotation, from, to Values, put Put) (Values, error) {
 	got, err := c.run(ctx, actSwitch, r, from, to)
 	if err != nil {
-		return nil, err
+		return got.fresh, err
 	}
 	if to = merge(merge(from, to), got.fresh); same(from, to) {
 		return nil, &cred.Error{
@@ -139,7 +139,8 @@ func (c *command) Undo(ctx context.Context, r issuer.Rotation, from, to Values, 
 	return put(ctx, from)
 }
 
-// run does one act.
+// run does one act. Where a switch may have been done, what it named comes with the error: nobody else may
+// have it.
 func (c *command) run(ctx context.Context, act string, r issuer.Rotation, from, to Values) (said, error) {
 	stdin, err := question(from, to)
 	if err != nil {
@@ -147,7 +148,11 @@ func (c *command) run(ctx context.Context, act string, r issuer.Rotation, from, 
 	}
 	stdout, err := c.exec(ctx, act, r, stdin, from, to)
 	if err != nil {
-		return said{}, err
+		got, unread := parseSaid(stdout)
+		if unread != nil || act != actSwitch || cred.KindOf(err) != cred.Unavailable {
+			return said{}, err
+		}
+		return got, err
 	}
 	got, err := parseSaid(stdout)
 	if err != nil || len(got.fresh) > 0 && act != actPrepare && act != actSwitch {
@@ -214,7 +219,7 @@ func parseSaid(stdout []byte) (said, error) {
 	return got, nil
 }
 
-// exec runs the program once and returns its stdout. Stdout is never logged; of stderr the last
+// exec runs the program once and returns its stdout, also with an error. Stdout is never logged; of stderr the last
 // kilobyte is kept for our own log, without the secrets that it was given or gave.
 func (c *command) exec(ctx context.Context, act string, r issuer.Rotation, stdin []byte, secrets ...Values) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
@@ -241,7 +246,7 @@ func (c *command) exec(ctx context.Context, act string, r issuer.Rotation, stdin
 	if got, unread := parseSaid(stdout.kept); unread == nil {
 		secrets = append(secrets, got.fresh)
 	}
-	return nil, commandFailure(act, ctx.Err(), fmt.Errorf("%w: %q", err, lastWords(stderr.kept, secrets...)))
+	return stdout.kept, commandFailure(act, ctx.Err(), fmt.Errorf("%w: %q", err, lastWords(stderr.kept, secrets...)))
 }
 
 // commandFailure says what the end of a command means.

@@ -80,6 +80,9 @@ func misbehave(how, secret string) int {
 		_ = grandchild.Start()
 		_ = os.WriteFile(os.Getenv("PIDFILE"), []byte(strconv.Itoa(grandchild.Process.Pid)), 0o600)
 		return 0
+	case "names and waits":
+		fmt.Print(`{"new":{"code":"code-learned"}}`)
+		return exitTempFail
 	case "talks":
 		fmt.Print(strings.Repeat("x", 1<<20))
 		return 0
@@ -242,6 +245,25 @@ func TestCommandExits(t *testing.T) {
 				t.Errorf("the error has lost the last words: %v", err)
 			}
 		})
+	}
+}
+
+// A command that has learned the new secret and then could not finish: nobody else has it.
+func TestCommandLearnsAndWaits(t *testing.T) {
+	_, m, c := atDoor(t, "switch names and waits")
+	x := rotatorOf(t, m, c.opener(t))
+	r, err := x.Prepare(t.Context(), rotation(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err = x.Switch(t.Context(), r); cred.KindOf(err) != cred.Unavailable || len(m.versions) != 1 {
+		t.Errorf("Switch: %v and %d versions, want kind unavailable and one", err, len(m.versions))
+	}
+	if j, err := readNotes(r); err != nil || j.new["code"].RevealString() != "code-learned" || j.new["place"].RevealString() != "front" {
+		t.Errorf("the only copy of the new secret is not in the notes: %v", err)
+	}
+	if err != nil && strings.Contains(err.Error(), "code-learned") {
+		t.Errorf("the error tells the secret: %v", err)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"encoding/base64"
 	"fmt"
 
+	"golang.org/x/text/secure/precis"
+
 	"github.com/daypass-io/daypass/cred"
 )
 
@@ -27,12 +29,22 @@ func newPassword() cred.Secret { return cred.SecretString(rand.Text()) }
 //
 //	SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>
 //
-// RFC 5803; https://www.postgresql.org/docs/current/catalog-pg-authid.html. The password must be
-// ASCII, for which SASLprep does nothing.
+// RFC 5803; https://www.postgresql.org/docs/current/catalog-pg-authid.html. An undo also brings back
+// passwords that people have chosen, and clients prepare those before they use them.
 func verifier(password cred.Secret) (string, error) {
 	salt := make([]byte, scramSalt)
 	_, _ = rand.Read(salt) // never fails
-	return verifierOf(password, salt, scramIterations)
+	return verifierOf(prepared(password), salt, scramIterations)
+}
+
+// prepared is a password as clients prepare it: SASLprep (RFC 4013), or its bytes where that refuses it. Of
+// what pgx has logged in with, OpaqueString (RFC 8265, section 4.2) makes the same; ASCII it leaves alone.
+func prepared(password cred.Secret) cred.Secret {
+	text, err := precis.OpaqueString.String(password.RevealString())
+	if err != nil {
+		return password
+	}
+	return cred.SecretString(text)
 }
 
 func verifierOf(password cred.Secret, salt []byte, iterations int) (string, error) {

@@ -88,7 +88,7 @@ func endNote(l cred.Lease, asked time.Time) []string {
 func (i *Issuer) undo(t tokenapi.Token, why error) error {
 	err := errors.New("oauth: the server has no revocation endpoint")
 	if i.cfg.RevocationURL != "" {
-		err = i.revokeToken(i.life, t)
+		err = i.revokeToken(i.flying.Life(), t)
 	}
 	if err == nil {
 		return why

@@ -41,7 +41,7 @@ func (i *Issuer) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, 
 		return cred.Credential{}, cred.Lease{}, notIssued("oauth.issue", publicGone, ctx.Err())
 	}
 	outcomes, left := make(chan outcome), make(chan struct{})
-	if !i.takeOff(func() { i.fly(p, outcomes, left) }) {
+	if !i.flying.Go(func() { i.fly(p, outcomes, left) }) {
 		return cred.Credential{}, cred.Lease{}, notIssued("oauth.issue", publicClosed, errors.New("oauth: closed"))
 	}
 	select {
@@ -76,21 +76,12 @@ type outcome struct {
 	err        error
 }
 
-func (i *Issuer) takeOff(fn func()) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if !i.closed {
-		i.flying.Go(fn)
-	}
-	return !i.closed
-}
-
 // fly mints and hands over, or takes back what nobody waits for any more.
 func (i *Issuer) fly(p plan, outcomes chan<- outcome, left <-chan struct{}) {
 	var o outcome
 	if i.owner != nil {
 		o = i.refresh(p, left)
-	} else if t, err := i.ask(i.life, p, nil); err != nil {
+	} else if t, err := i.ask(i.flying.Life(), p, nil); err != nil {
 		o.err = err
 	} else {
 		o = i.handOut(p, t)
@@ -99,7 +90,7 @@ func (i *Issuer) fly(p plan, outcomes chan<- outcome, left <-chan struct{}) {
 	case outcomes <- o:
 	case <-left:
 		if o.err == nil && o.lease.Revocable {
-			_ = i.Revoke(i.life, o.lease) // the broker was told that a token may exist
+			_ = i.Revoke(i.flying.Life(), o.lease) // the broker was told that a token may exist
 		}
 	}
 }

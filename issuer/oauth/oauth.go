@@ -13,10 +13,10 @@ package oauth
 import (
 	"context"
 	"crypto"
-	"sync"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/flights"
 	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
@@ -105,12 +105,7 @@ type Issuer struct {
 	http  *tokenapi.Client
 	owner *owner // of the refresh token; nil for other grants
 
-	life   context.Context // of requests; ends with Close
-	cancel context.CancelFunc
-	flying sync.WaitGroup
-
-	mu     sync.Mutex // owns closed
-	closed bool
+	flying *flights.Group // requests
 }
 
 // New returns an issuer that has asked nothing yet. It fails with kind Invalid where the
@@ -124,23 +119,16 @@ func New(cfg Config) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Issuer{cfg: cfg, http: h}
+	i := &Issuer{cfg: cfg, http: h, flying: flights.New()}
 	if cfg.Grant == RefreshToken {
 		i.owner = newOwner(cfg.Keeper)
 	}
-	i.life, i.cancel = context.WithCancel(context.Background())
 	return i, nil
 }
 
 // Close waits for requests that are under way, for no longer than Timeout.
 func (i *Issuer) Close() error {
-	i.mu.Lock()
-	i.closed = true
-	i.mu.Unlock()
-	overdue := time.AfterFunc(i.cfg.Timeout, i.cancel)
-	i.flying.Wait()
-	overdue.Stop()
-	i.cancel()
+	i.flying.Close(i.cfg.Timeout)
 	i.http.HTTP.CloseIdleConnections()
 	return nil
 }

@@ -86,7 +86,7 @@ func (o *owner) save(ctx context.Context, s cred.Secret) error {
 // again. A server that did not get the request, or forgives a repetition for a while, then answers as
 // if nothing had been; another refuses with invalid_grant, and a person has to sign in again.
 func (i *Issuer) refresh(p plan, left <-chan struct{}) outcome {
-	waiting, stop := context.WithTimeout(i.life, i.cfg.Timeout)
+	waiting, stop := context.WithTimeout(i.flying.Life(), i.cfg.Timeout)
 	defer stop()
 	defer stopWhen(left, stop)()
 	release, err := i.owner.take(waiting)
@@ -101,7 +101,7 @@ func (i *Issuer) refresh(p plan, left <-chan struct{}) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	t, err := i.ask(i.life, p, func(r *tokenapi.Request) { r.SetSecret("refresh_token", kept) })
+	t, err := i.ask(i.flying.Life(), p, func(r *tokenapi.Request) { r.SetSecret("refresh_token", kept) })
 	if err != nil {
 		return outcome{err: i.owner.failed(err)}
 	}
@@ -118,7 +118,7 @@ func (i *Issuer) keepSuccessor(old, successor cred.Secret) error {
 	if successor.IsZero() || successor.Fingerprint() == old.Fingerprint() {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(i.life), i.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(i.flying.Life()), i.cfg.Timeout)
 	defer cancel()
 	i.owner.unsaved, i.owner.after = successor, old.Fingerprint()
 	return i.owner.save(ctx, successor)

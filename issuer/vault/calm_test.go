@@ -3,6 +3,11 @@ package vault
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -111,4 +116,90 @@ func TestWhoWaitsForAClosedEngineGivesUp(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// calmVault is as much of Vault as a sign-in and a trial need. It notes what was asked of it.
+type calmVault struct {
+	mu   sync.Mutex // owns seen
+	seen []string
+}
+
+func (v *calmVault) saw(path string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Contains(v.seen, path)
+}
+
+func (v *calmVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := strings.TrimPrefix(r.URL.Path, "/v1/")
+	v.mu.Lock()
+	v.seen = append(v.seen, path)
+	v.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	switch {
+	case strings.HasPrefix(path, "sys/internal/ui/mounts/"):
+		_, _ = io.WriteString(w, `{"data":{"path":"database/","type":"database"}}`)
+	case path == "auth/approle/login", path == "auth/token/create":
+		_, _ = io.WriteString(w, `{"auth":{"client_token":"t","accessor":"a","lease_duration":3600,"renewable":true,"orphan":true}}`)
+	case path == "database/creds/a":
+		_, _ = io.WriteString(w, `{"lease_id":"database/creds/a/1","lease_duration":60,"data":{"username":"u","password":"p"}}`)
+	default:
+		_, _ = io.WriteString(w, `{"data":{}}`)
+	}
+}
+
+// open returns an issuer of it.
+func (v *calmVault) open(t *testing.T) *Issuer {
+	srv := httptest.NewServer(v)
+	t.Cleanup(srv.Close)
+	i, err := New(Config{Address: srv.URL, AppRole: &AppRole{RoleID: "r", SecretID: cred.SecretString("s")}, Timeout: 5 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = i.Close() })
+	return i
+}
+
+// TestTrialOfASecretIDLeavesAClosedEngineAlone holds that the trial of a rotation, which signs in on its own,
+// does not use an engine whose root is replaced just then.
+func TestTrialOfASecretIDLeavesAClosedEngineAlone(t *testing.T) {
+	v := &calmVault{}
+	i := v.open(t)
+	x := &secretIDs{vault: i, at: "auth/approle/role/r"}
+	sign := func(patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return x.signIn(ctx, cred.SecretString("s"), VerifyConfig{Path: "database/creds/a"}, "rotation")
+	}
+	err := i.calm.alone(t.Context(), "database/", func() error { return sign(300 * time.Millisecond) })
+	if cred.KindOf(err) != cred.Unavailable || v.saw("database/creds/a") {
+		t.Errorf("the engine was used while it was closed: %v", err)
+	}
+	if err := sign(5 * time.Second); err != nil || !v.saw("database/creds/a") {
+		t.Errorf("the engine is open: %v", err)
+	}
+}
+
+// TestTokenIsEndedWhereTheEngineStaysClosed holds that a lease's token does not live on for what was never
+// asked.
+func TestTokenIsEndedWhereTheEngineStaysClosed(t *testing.T) {
+	v := &calmVault{}
+	i := v.open(t)
+	spec := issuer.Spec{
+		ID: cred.NewLeaseID(time.Now()), NotAfter: time.Now().Add(time.Hour),
+		Target: cred.Target{Credential: cred.CredentialSource{Path: "database/creds/a"}},
+	}
+	err := i.calm.alone(t.Context(), "database/", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		_, _, err := i.Issue(ctx, spec)
+		return err
+	})
+	if !errors.Is(err, issuer.ErrNotIssued) || !v.saw("auth/token/create") {
+		t.Errorf("Issue: %v", err)
+	}
+	_ = i.Close() // waits for what is under way
+	if !v.saw("auth/token/revoke-accessor") {
+		t.Error("the token lives on")
+	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 )
 
 // maxAnswer bounds what is read of one answer. Vault's own limit on a stored value is 1 MiB.
@@ -56,10 +57,10 @@ type request struct {
 }
 
 func newClient(cfg Config) (*client, error) {
-	u, err := url.Parse(cfg.Address)
-	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, invalidConfig("Vault's address must be a URL such as https://vault.example.com:8200", errors.New("vault: bad address"))
+	if err := tokenapi.CheckURL("vault.config", "address", cfg.Address, true); err != nil {
+		return nil, invalidConfig("Vault's address must be a URL such as https://vault.example.com:8200, since the broker's token is sent there; http is for loopback addresses", err)
 	}
+	var err error
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 32
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}

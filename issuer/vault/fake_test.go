@@ -459,6 +459,8 @@ func TestBadConfigurations(t *testing.T) {
 		"no address":        func(c *vault.Config) { c.Address = "" },
 		"no scheme":         func(c *vault.Config) { c.Address = "vault:8200" },
 		"another scheme":    func(c *vault.Config) { c.Address = "ftp://vault.example.com" },
+		"http to elsewhere": func(c *vault.Config) { c.Address = "http://vault.example.com:8200" },
+		"a user in it":      func(c *vault.Config) { c.Address = "https://a:b@vault.example.com:8200" },
 		"no sign-in":        func(c *vault.Config) { c.TokenFile = nil },
 		"two sign-ins":      func(c *vault.Config) { c.AppRole = &vault.AppRole{RoleID: "r", SecretID: cred.SecretString("s")} },
 		"half a jwt":        func(c *vault.Config) { c.TokenFile, c.JWT = nil, &vault.JWT{Role: "r"} },

@@ -43,6 +43,7 @@ func (i *Issuer) fly(ctx context.Context, f *flight) (cred.Credential, cred.Leas
 	f.wait = ctx
 	var err error
 	if f.leave, err = i.calm.use(ctx, f.src.req.path); err != nil {
+		i.flying.Go(func() { i.dropUnused(f.child) })
 		return cred.Credential{}, cred.Lease{}, err
 	}
 	if err := i.takeOff(f); err != nil {
@@ -63,18 +64,24 @@ func (i *Issuer) takeOff(f *flight) error {
 	f.landed, f.over = make(chan struct{}), make(chan struct{})
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.closed {
+	if !i.flying.Go(func() { i.run(f) }) {
 		return notIssued("vault.issue", "the broker is shutting down; try again in a moment", errors.New("vault: closed"))
 	}
-	i.flights[f.child.handle.Accessor] = f
-	i.flying.Go(func() { i.run(f) })
+	i.flights[f.child.handle.Accessor] = f // which run takes out, and so waits for the lock
 	return nil
+}
+
+// dropUnused ends a lease's token that nothing was asked with, without the caller, whose time is up.
+func (i *Issuer) dropUnused(c child) {
+	ctx, cancel := context.WithTimeout(i.flying.Life(), i.cfg.Timeout)
+	defer cancel()
+	i.discard(ctx, c.handle)
 }
 
 func (i *Issuer) run(f *flight) {
 	defer close(f.over)
 	defer f.leave()
-	f.credential, f.lease, f.err = i.mint(i.life, f)
+	f.credential, f.lease, f.err = i.mint(i.flying.Life(), f)
 	if !i.handOver(f) && f.err == nil {
 		i.takeBack(f)
 	}
@@ -106,7 +113,7 @@ func (i *Issuer) givenUpOn(f *flight) bool {
 // takeBack revokes what nobody waits for any more. Should that fail, the broker, which was told that
 // a credential may exist, revokes by the reservation's handle.
 func (i *Issuer) takeBack(f *flight) {
-	ctx, cancel := context.WithTimeout(i.life, i.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(i.flying.Life(), i.cfg.Timeout)
 	defer cancel()
 	if h, err := parseHandle(f.lease.Handle); err == nil {
 		_ = i.revokeBoth(ctx, h)

@@ -69,7 +69,7 @@ func hasLeases(engine string) bool {
 	return !slices.Contains([]string{"kv2", "kv1", "pki", "ssh"}, engine)
 }
 
-// missingRights asks Vault what the token may do (sys/capabilities-self).
+// missingRights tells which rights the issuer lacks for what is configured.
 func (i *Issuer) missingRights(ctx context.Context, at server) ([]string, error) {
 	needs, leases := i.ownRights(), false
 	for _, path := range i.cfg.Paths {
@@ -80,14 +80,19 @@ func (i *Issuer) missingRights(ctx context.Context, at server) ([]string, error)
 		needs = append(needs, pathRights(m, path)...)
 		leases = leases || hasLeases(m.engine)
 	}
-	needs = append(needs, i.featureRights(at, leases)...)
+	return i.lacking(ctx, append(needs, i.featureRights(at, leases)...))
+}
+
+// lacking asks Vault which of some rights the issuer's token lacks (sys/capabilities-self), and tells what
+// that means.
+func (i *Issuer) lacking(ctx context.Context, needs []right) ([]string, error) {
 	paths := make([]string, len(needs))
 	for n, need := range needs {
 		paths[n] = need.path
 	}
 	answer, err := i.asBroker(ctx, request{method: "POST", path: "sys/capabilities-self", body: map[string]any{"paths": paths}})
 	if err != nil {
-		return nil, harmless("vault.check", err)
+		return nil, asking("vault.check", "to tell what the broker may do", err)
 	}
 	var missing []string
 	for _, need := range needs {

@@ -90,11 +90,11 @@ func (x *root) proof(k rootKind) string {
 // lookAtRights asks what the broker may do at every path that the rotation needs.
 func (x *root) lookAtRights(ctx context.Context, k rootKind, found *findings) error {
 	needs := []right{
-		{path: x.cfg.Path, either: []string{"update", "create"}},
-		{path: x.at.below(k.config), all: []string{"read"}},
+		{path: x.cfg.Path, either: []string{"update", "create"}, without: "nothing is rotated"},
+		{path: x.at.below(k.config), all: []string{"read"}, without: "nobody can look at the configuration before"},
 	}
 	if k.reset != "" {
-		needs = append(needs, right{path: x.at.below(k.reset), either: []string{"update", "create"}})
+		needs = append(needs, right{path: x.at.below(k.reset), either: []string{"update", "create"}, without: "a lost answer stays in doubt"})
 	}
 	switch {
 	case x.cfg.Verify.Path != "":
@@ -104,7 +104,7 @@ func (x *root) lookAtRights(ctx context.Context, k rootKind, found *findings) er
 		}
 		needs = append(append(needs, x.vault.ownRights()...), pathRights(m, x.cfg.Verify.Path)...)
 	case k.trial != "":
-		needs = append(append(needs, x.vault.ownRights()...), right{path: x.at.below(k.trial), all: []string{"read"}})
+		needs = append(append(needs, x.vault.ownRights()...), right{path: x.at.below(k.trial), all: []string{"read"}, without: "the new root is not tried"})
 	}
 	return x.vault.tellRights(ctx, needs, found)
 }
@@ -120,25 +120,6 @@ func (i *Issuer) tellRights(ctx context.Context, needs []right, found *findings)
 	}
 	found.add("rights", true, "the broker's Vault policy allows all that the rotation needs")
 	return nil
-}
-
-// lacking asks Vault which of some rights the issuer's token lacks (sys/capabilities-self).
-func (i *Issuer) lacking(ctx context.Context, needs []right) ([]string, error) {
-	paths := make([]string, len(needs))
-	for n, need := range needs {
-		paths[n] = need.path
-	}
-	answer, err := i.asBroker(ctx, request{method: "POST", path: "sys/capabilities-self", body: map[string]any{"paths": paths}})
-	if err != nil {
-		return nil, asking("vault.check", "to tell what the broker may do", err)
-	}
-	var missing []string
-	for _, need := range needs {
-		if lack := need.lack(answerData(answer)[need.path]); lack != "" {
-			missing = append(missing, fmt.Sprintf("the broker's Vault policy lacks %s on %q", lack, need.path))
-		}
-	}
-	return missing, nil
 }
 
 // noRootRotation are the database plugins whose root user Vault can't rotate

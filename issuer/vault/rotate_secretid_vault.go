@@ -134,6 +134,7 @@ func (x *secretIDs) signIn(ctx context.Context, secret cred.Secret, v VerifyConf
 		return err
 	}
 	defer func() { _ = fresh.Close() }()
+	fresh.calm = x.vault.calm // what it mints must not meet the rotation of that engine's root
 	s, err := fresh.broker.current(ctx)
 	if err != nil {
 		return signInRefused(err)
@@ -193,11 +194,11 @@ func writable(dir string) error {
 
 func (x *secretIDs) lookAtRights(ctx context.Context, found *findings) error {
 	return x.vault.tellRights(ctx, []right{
-		{path: x.at + "/role-id", all: []string{"read"}},
-		{path: x.at + "/secret-id", either: []string{"update", "create"}, all: []string{"list"}},
-		{path: x.at + "/secret-id/lookup", either: []string{"update"}},
-		{path: x.at + "/secret-id-accessor/lookup", either: []string{"update"}},
-		{path: x.at + "/secret-id-accessor/destroy", either: []string{"update"}},
+		{path: x.at + "/role-id", all: []string{"read"}, without: "nobody knows whose secret ID it is"},
+		{path: x.at + "/secret-id", either: []string{"update", "create"}, all: []string{"list"}, without: "no secret ID is made, nor seen to be gone"},
+		{path: x.at + "/secret-id/lookup", either: []string{"update"}, without: "the secret ID in use is not known by its accessor"},
+		{path: x.at + "/secret-id-accessor/lookup", either: []string{"update"}, without: "what a crash left is not found"},
+		{path: x.at + "/secret-id-accessor/destroy", either: []string{"update"}, without: "the old secret ID is not ended"},
 	}, found)
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/flights"
 )
 
 // defaultTimeout bounds one request to Vault.
@@ -63,16 +64,13 @@ type Issuer struct {
 	mounts mounts
 	calm   *calm
 
-	life   context.Context // of requests that mint; ends with Close
-	cancel context.CancelFunc
-	flying sync.WaitGroup
+	flying *flights.Group // requests that mint
 
 	mu       sync.Mutex         // owns what follows
 	children map[string]child   // reserved and not yet spent, by accessor
 	flights  map[string]*flight // that are minting now, by accessor
 	turns    map[string]*turn   // leases that are being renewed or revoked now, by accessor
 	signing  []string           // the transit paths that signers were made for
-	closed   bool
 }
 
 // New returns an issuer that has not yet signed in. It fails with kind Invalid where the
@@ -95,9 +93,8 @@ func New(cfg Config) (*Issuer, error) {
 	i := &Issuer{
 		cfg: cfg, client: c, broker: newKeeper(c, signIn, cfg.Timeout),
 		mounts: mounts{known: map[string]mount{}}, children: map[string]child{}, flights: map[string]*flight{}, turns: map[string]*turn{},
-		calm: newCalm(),
+		calm: newCalm(), flying: flights.New(),
 	}
-	i.life, i.cancel = context.WithCancel(context.Background())
 	return i, nil
 }
 
@@ -105,13 +102,7 @@ func New(cfg Config) (*Issuer, error) {
 // issuer's own token. It does not revoke that token, since that would end every lease: it lives on
 // for its period, and so do its leases; see Config.TokenRole for those that must live longer.
 func (i *Issuer) Close() error {
-	i.mu.Lock()
-	i.closed = true
-	i.mu.Unlock()
-	overdue := time.AfterFunc(i.cfg.Timeout, i.cancel)
-	i.flying.Wait()
-	overdue.Stop()
-	i.cancel()
+	i.flying.Close(i.cfg.Timeout)
 	i.broker.close()
 	i.client.http.CloseIdleConnections()
 	return nil
