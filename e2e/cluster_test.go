@@ -38,7 +38,9 @@ type cluster struct {
 	people   *identitytest.Issuer // of people in groups
 	broker   *daemon
 	proxy    *daemon
-	patient  bool // the machine is to be kept busy: sources get longer to answer
+	patient  bool   // the machine is to be kept busy: sources get longer to answer
+	issuing  string // further keys of the section issuing, each after a comma
+	jobs     string // where it is asked for jobs: the section of the CI's provider
 }
 
 // newCluster runs init. The configuration is completed by serve.
@@ -78,13 +80,13 @@ func (c *cluster) configure(sections string) {
   tls: { certificate: pki/server.pem, private_key: pki/server.key, client_ca: pki/ca.pem }
 proxies: [{ name: edge-1, targets: ["*"] }]
 identity_providers:
-  - { name: ci, issuer: "%s", audiences: ["%s"], kind: workload, allow_plain: true }
+  - { name: ci, issuer: "%s", audiences: ["%s"], kind: workload, allow_plain: true%s }
   - { name: people, issuer: "%s", audiences: ["%s"], groups_claim: groups, allow_plain: true }
 roles:
   auditor: principal.subject == "auditor"
   security: principal.subject == "security"
-issuing: { timeout: %s, rotation_timeout: 8s }
-`, strings.TrimPrefix(c.url, "https://"), c.url, c.idp.URL(), c.url, c.people.URL(), c.url, c.issueTimeout()) + sections
+issuing: { timeout: %s, rotation_timeout: 5s%s }
+`, strings.TrimPrefix(c.url, "https://"), c.url, c.idp.URL(), c.url, c.jobs, c.people.URL(), c.url, c.issueTimeout(), c.issuing) + sections
 	if err := os.WriteFile(c.path("daypass.yaml"), []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
@@ -107,6 +109,23 @@ func (c *cluster) addSections(sections string) {
 	if err := os.WriteFile(c.path("daypass.yaml"), append(text, sections...), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// write puts a file that only its owner may read beside the configuration.
+func (c *cluster) write(name, text string) {
+	c.t.Helper()
+	if err := os.WriteFile(c.path(name), []byte(text), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *cluster) read(name string) string {
+	c.t.Helper()
+	text, err := os.ReadFile(c.path(name))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(text)
 }
 
 func (c *cluster) path(name string) string { return filepath.Join(c.dir, name) }

@@ -20,8 +20,8 @@ import (
 
 const upstreamKey = "upstream-key-that-nobody-else-holds"
 
-// newProxyCluster is a broker and a proxy in front of an upstream.
-func newProxyCluster(t *testing.T, upstream http.HandlerFunc) *cluster {
+// newProxyCluster is a broker and a proxy in front of an upstream. It may have further sections.
+func newProxyCluster(t *testing.T, upstream http.HandlerFunc, sections ...string) *cluster {
 	t.Helper()
 	c := newCluster(t)
 	server := httptest.NewServer(upstream)
@@ -36,7 +36,7 @@ targets:
     mask: { detectors: [secrets, pii] }
 rules:
   - { name: jobs, who: principal.provider == "ci", may: [{ target: api }], ttl: 10m }
-`, server.URL))
+`, server.URL) + strings.Join(sections, ""))
 	c.startBroker("UPSTREAM_KEY=" + upstreamKey)
 	c.startProxy()
 	return c

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/daypass-io/daypass/audit"
@@ -143,6 +144,37 @@ func TestKilledInRedeem(t *testing.T) {
 			c.startBroker()
 			eventually(t, "Vault and daypass agree", c.agree)
 			c.export()
+		})
+	}
+}
+
+// TestKilledWhileAProxyRedeems kills the broker with SIGKILL at every step of a redemption of its own, which
+// begins with a grant that is there already.
+func TestKilledWhileAProxyRedeems(t *testing.T) {
+	c := newVaultCluster(t)
+	text := strings.NewReplacer("\nrules:\n", fmt.Sprintf(`
+  - name: orders-http
+    credential: { issuer: prod-vault, path: %s }
+    http: { upstream: "http://127.0.0.1:9", allow_private: true }
+rules:
+`, credsPath), "[{ target: orders-db, scopes: [read] }]", "[{ target: orders-db, scopes: [read] }, { target: orders-http }]").Replace(c.read("daypass.yaml"))
+	c.write("daypass.yaml", text)
+	for _, step := range []string{"before-intent", "after-intent", "after-issue", "after-outcome"} {
+		t.Run(step, func(t *testing.T) {
+			c.t, c.cluster.t = t, t
+			c.broker.kill()
+			c.startBroker("DAYPASS_FAILPOINT=redeem." + step)
+			g := c.granted("orders-http")
+			if err := c.redeems(g, c.shown()); cred.KindOf(err) != cred.Unavailable {
+				t.Fatalf("the broker was to be killed at %s, and the proxy got %v", step, err)
+			}
+			c.broker.ended()
+			c.startBroker()
+			eventually(t, "Vault and daypass agree", c.agree)
+			eventually(t, "the proxy redeems", func() error { return c.redeems(g, c.shown()) })
+			if err := c.agree(); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }
