@@ -247,7 +247,7 @@ func endOf(r cred.Rotation, a answer, now time.Time) (end ending, err error) {
 		end.next, err = r.Done(now, a.text)
 		return end, err
 	case kind == cred.Pending:
-		end.next, err = r.Again(now.Add(spacing(a.err, waitRetry)), why)
+		end.next, err = r.Again(now.Add(lookAgain(a.err)), why)
 		return end, err
 	case kind == cred.Unavailable && r.Step() == cred.StepCheck && age >= checkFor:
 		why = "the check before got no answer for " + checkFor.String() + ", and nothing was changed: " + why
@@ -293,6 +293,16 @@ func kindOfAct(err error) cred.Kind {
 // backoff spaces the tries at a source that does not answer: 5 s at first, 5 min at the most.
 func backoff(attempt int) time.Duration {
 	return min(5*time.Second<<min(attempt-1, 10), 5*time.Minute)
+}
+
+// lookAgain is how long until the next look at what is waited for: what the source says, from a second to
+// an hour, or else the usual.
+func lookAgain(err error) time.Duration {
+	asked, said := cred.RetryAfter(err)
+	if !said {
+		return waitRetry
+	}
+	return min(max(asked, time.Second), time.Hour)
 }
 
 // spacing is how long until the next try: what the source asks for, at least the usual, at most an hour.

@@ -117,7 +117,8 @@ func transitionError(what, from, to string) error {
 	}
 }
 
-// grantWire is how a grant is stored. It exists because state is unexported.
+// grantWire is how a grant is stored: what UnmarshalJSON reads, and what MarshalJSON writes by hand. It
+// exists because state is unexported.
 type grantWire struct {
 	ID          GrantID           `json:"id"`
 	Holder      Principal         `json:"holder"`
@@ -144,13 +145,40 @@ type grantWire struct {
 	State       GrantState        `json:"state"`
 }
 
-// MarshalJSON writes the grant with its state; Rev is the store's.
+// MarshalJSON writes the grant as grantWire has it, with its state; Rev is the store's.
 func (g Grant) MarshalJSON() ([]byte, error) {
-	return json.Marshal(grantWire{
-		g.ID, g.Holder, g.Want, g.Digest, g.Rule, g.PolicyHash, g.RetryKey,
-		g.Deliver, g.Params, g.Key, g.Demand, g.TTL, g.Until, g.Approvals, g.Renewals, g.RenewedFrom, g.Review,
-		g.CreatedAt, g.NotBefore, g.NotAfter, g.EndedAt, g.EndReason, g.state,
-	})
+	w := &jsonWriter{b: make([]byte, 0, 2<<10)}
+	w.text(`{"id":`, string(g.ID))
+	w.principal(`,"holder":`, g.Holder)
+	w.request(`,"want":`, g.Want)
+	w.text(`,"digest":`, g.Digest.String())
+	w.text(`,"rule":`, g.Rule)
+	w.text(`,"policy_hash":`, g.PolicyHash)
+	w.textIf(`,"retry_key":`, g.RetryKey)
+	w.text(`,"deliver":`, string(g.Deliver))
+	w.textMapIf(`,"params":`, g.Params)
+	w.textIf(`,"key":`, g.Key)
+	if g.Demand != nil {
+		w.other(`,"demand":`, g.Demand)
+	}
+	w.intIf(`,"ttl":`, int64(g.TTL))
+	w.timeIf(`,"until":`, g.Until)
+	if len(g.Approvals) > 0 {
+		w.other(`,"approvals":`, g.Approvals)
+	}
+	w.intIf(`,"renewals":`, int64(g.Renewals))
+	w.textIf(`,"renewed_from":`, string(g.RenewedFrom))
+	if g.Review != nil {
+		w.other(`,"review":`, g.Review)
+	}
+	w.time(`,"created_at":`, g.CreatedAt)
+	w.time(`,"not_before":`, g.NotBefore)
+	w.time(`,"not_after":`, g.NotAfter)
+	w.timeIf(`,"ended_at":`, g.EndedAt)
+	w.textIf(`,"end_reason":`, g.EndReason)
+	w.text(`,"state":`, string(g.state))
+	w.b = append(w.b, '}')
+	return w.b, w.err
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote and refuses a state that does not exist.

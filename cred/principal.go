@@ -51,6 +51,28 @@ func (p Principal) Clone() Principal {
 	return p
 }
 
+// principal writes what encoding/json makes of a Principal.
+func (w *jsonWriter) principal(name string, p Principal) {
+	w.b = append(w.b, name...)
+	w.text(`{"provider":`, p.Provider)
+	w.text(`,"issuer":`, p.Issuer)
+	w.text(`,"subject":`, p.Subject)
+	w.textIf(`,"name":`, p.Name)
+	w.textIf(`,"kind":`, string(p.Kind))
+	if p.Groups != nil {
+		w.texts(`,"groups":`, p.Groups)
+	}
+	if len(p.Claims) > 0 {
+		w.b = append(w.b, `,"claims":`...)
+		w.any(p.Claims)
+	}
+	if p.Actor != nil {
+		w.principal(`,"actor":`, *p.Actor)
+	}
+	w.textMapIf(`,"cautions":`, p.Cautions)
+	w.b = append(w.b, '}')
+}
+
 // ClaimText returns a claim's value as configuration spells it; lists and objects have no such form.
 // What is absent and what is null read the same here: ask for its presence where that counts.
 func ClaimText(value any) (string, bool) {

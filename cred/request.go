@@ -2,7 +2,6 @@ package cred
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"slices"
 	"time"
 )
@@ -40,36 +39,39 @@ type Digest [sha256.Size]byte
 // Digest returns the request's digest for a holder and those who act for it.
 func (r Request) Digest(holder Principal) Digest {
 	r.Scopes = slices.Compact(slices.Sorted(slices.Values(r.Scopes)))
-	b := struct {
-		Holder  identity
-		Actor   *identity `json:",omitempty"`
-		Request Request
-	}{identityOf(holder), actorOf(holder), r}
-	canonical, err := json.Marshal(b) // struct order and sorted map keys make it canonical
-	if err != nil {
-		panic("cred: a request of strings failed to encode: " + err.Error())
+	w := &jsonWriter{b: make([]byte, 0, 512)}
+	w.identity(`{"Holder":`, holder, nil)
+	if holder.Actor != nil {
+		w.identity(`,"Actor":`, *holder.Actor, holder.Actor.Actor)
 	}
-	return sha256.Sum256(canonical)
+	w.request(`,"Request":`, r)
+	return sha256.Sum256(append(w.b, '}')) // the order of the members is fixed, so this is canonical
 }
 
-// identity is what a digest holds of a principal.
-type identity struct {
-	Provider, Issuer, Subject string
-	Actor                     *identity `json:",omitempty"` // who acts for an actor
-}
-
-func identityOf(p Principal) identity {
-	return identity{Provider: p.Provider, Issuer: p.Issuer, Subject: p.Subject}
-}
-
-// actorOf returns who acts for a principal, and who acts for that one, and so on; nil for nobody.
-func actorOf(p Principal) *identity {
-	if p.Actor == nil {
-		return nil
+// identity writes what a digest holds of a principal, and of who acts for it, and so on.
+func (w *jsonWriter) identity(name string, p Principal, actor *Principal) {
+	w.b = append(w.b, name...)
+	w.text(`{"Provider":`, p.Provider)
+	w.text(`,"Issuer":`, p.Issuer)
+	w.text(`,"Subject":`, p.Subject)
+	if actor != nil {
+		w.identity(`,"Actor":`, *actor, actor.Actor)
 	}
-	a := identityOf(*p.Actor)
-	a.Actor = actorOf(*p.Actor)
-	return &a
+	w.b = append(w.b, '}')
+}
+
+// request writes what encoding/json makes of a Request.
+func (w *jsonWriter) request(name string, r Request) {
+	w.b = append(w.b, name...)
+	w.text(`{"target":`, r.Target)
+	if len(r.Scopes) > 0 {
+		w.texts(`,"scopes":`, r.Scopes)
+	}
+	w.textMapIf(`,"params":`, r.Params)
+	w.intIf(`,"ttl":`, int64(r.TTL))
+	w.textIf(`,"reason":`, r.Reason)
+	w.textIf(`,"binding":`, string(r.Binding))
+	w.b = append(w.b, '}')
 }
 
 // MarshalText writes the digest in lower-case hex.

@@ -10,8 +10,10 @@ import (
 
 // What the tests look at from outside.
 var (
-	ToStatus = toStatus
-	CodeOf   = maps.Clone(codeOf)
+	ToStatus  = toStatus
+	CodeOf    = maps.Clone(codeOf)
+	ParseForm = parseForm
+	ErrNoForm = errNoForm
 )
 
 // ServiceInfo returns the services of both gRPC servers.

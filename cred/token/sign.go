@@ -1,15 +1,21 @@
 package token
 
 import (
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/big"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/jws"
 	"github.com/go-json-experiment/json"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
 )
 
 // The values of typ: RFC 9068, section 2.1, and RFC 7519, section 5.1. They keep a grant token from
@@ -29,14 +35,7 @@ func (r *KeyRing) Sign(c Claims) (string, error) {
 	if _, err := readClaims(payload); err != nil {
 		return "", signError(err)
 	}
-	tok, err := r.current.sign(typGrant, payload)
-	if err != nil {
-		return "", signError(err)
-	}
-	if _, err := jws.Parse(tok, MaxBytes); err != nil {
-		return "", signError(err)
-	}
-	return tok, nil
+	return r.current.sign(typGrant, payload)
 }
 
 // SignIDToken makes a token of the broker's own identity, for peers that authenticate workloads by
@@ -62,25 +61,58 @@ func (r *KeyRing) SignIDToken(issuer, subject, audience string, now time.Time, l
 		return cred.Secret{}, signError(err)
 	}
 	tok, err := r.current.sign(typIdentity, payload)
-	if err != nil {
-		return cred.Secret{}, signError(err)
-	}
-	if _, err := jws.Parse(tok, MaxBytes); err != nil {
-		return cred.Secret{}, signError(err)
-	}
-	return cred.SecretString(tok), nil
+	return cred.SecretString(tok), err
 }
 
-// sign makes a compact JWS (RFC 7515, section 3.1). The header's values need no escaping: they are
-// constants and base64url.
+// sign makes a compact JWS (RFC 7515, section 3.1) that jws.Parse takes. The header's values need no
+// escaping: they are constants and base64url.
 func (k *signingKey) sign(typ string, payload []byte) (string, error) {
+	if err := jws.CheckClaims(payload); err != nil {
+		return "", signError(err)
+	}
 	header := `{"alg":"` + k.method.Alg() + `","kid":"` + k.kid + `","typ":"` + typ + `"}`
 	input := encode([]byte(header)) + "." + encode(payload)
-	signature, err := k.method.Sign(input, k.private)
+	signature, err := k.signature(input)
 	if err != nil {
-		return "", err
+		return "", signError(err)
 	}
-	return input + "." + encode(signature), nil
+	tok := input + "." + encode(signature)
+	if len(tok) > MaxBytes {
+		return "", signError(fmt.Errorf("a token of %d bytes, and at most %d are accepted", len(tok), MaxBytes))
+	}
+	return tok, nil
+}
+
+// signature signs as RFC 8037, section 3.1, or RFC 7518, section 3.4, has it. That of ECDSA is
+// deterministic (RFC 6979), as RFC 8725, section 3.2, recommends: no bad random number can give the key
+// away, and none has to be made.
+func (k *signingKey) signature(input string) ([]byte, error) {
+	if _, isECDSA := k.private.(*ecdsa.PrivateKey); !isECDSA {
+		return k.method.Sign(input, k.private)
+	}
+	digest := sha256.Sum256([]byte(input))
+	der, err := k.private.Sign(nil, digest[:], crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	const size = 32 // bytes of a number of P-256
+	signature := make([]byte, 2*size)
+	r, s := signature[:size], signature[size:]
+	return signature, readDER(der, r, s)
+}
+
+// readDER reads the two numbers of an ECDSA signature, each into as many bytes as there are.
+func readDER(der []byte, r, s []byte) error {
+	outer := cryptobyte.String(der)
+	var inner cryptobyte.String
+	var first, second big.Int
+	if !outer.ReadASN1(&inner, asn1.SEQUENCE) || !outer.Empty() ||
+		!inner.ReadASN1Integer(&first) || !inner.ReadASN1Integer(&second) || !inner.Empty() {
+		return errors.New("the signature is not in DER")
+	}
+	first.FillBytes(r)
+	second.FillBytes(s)
+	return nil
 }
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
