@@ -2,17 +2,12 @@ package jobs
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/url"
-	"os"
+	"strings"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/outbound"
 )
 
 // Config says how the jobs of one identity provider are asked for. The zero values of all fields but
@@ -90,53 +85,18 @@ func newSource(c Config, now func() time.Time) (*source, error) {
 	if c.API == "" {
 		c.API = kind.api
 	}
-	if !usable(c.API, c.AllowPlain) {
+	if !outbound.Usable(c.API, c.AllowPlain) || strings.HasSuffix(c.API, "/") {
 		return nil, invalid(c, "the API's address must be an https URL such as "+kind.api+", without a query and without a slash at its end", nil)
 	}
 	if c.Timeout == 0 {
 		c.Timeout = 10 * time.Second
 	}
-	roots, err := readCAs(c.CAFile)
+	client, err := outbound.Client(c.CAFile)
 	if err != nil {
 		return nil, invalid(c, "the file with the API's CA certificates can't be used", err)
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 8
-	transport.MaxResponseHeaderBytes = 64 << 10
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}
-	return &source{
-		cfg: c, jobs: kind.jobs, now: now, known: map[string]*answer{},
-		http: &http.Client{
-			Transport: transport, Timeout: c.Timeout,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}, nil
-}
-
-// usable reports whether a token may be sent to a URL.
-func usable(base string, allowPlain bool) bool {
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || base[len(base)-1] == '/' {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	loopback := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	return u.Scheme == "https" || u.Scheme == "http" && allowPlain && loopback
-}
-
-func readCAs(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(content) {
-		return nil, errors.New("it holds no certificate in PEM form")
-	}
-	return pool, nil
+	client.Timeout = c.Timeout
+	return &source{cfg: c, jobs: kind.jobs, now: now, known: map[string]*answer{}, http: client}, nil
 }
 
 func invalid(c Config, public string, err error) error {

@@ -3,19 +3,17 @@ package notice
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/outbound"
 )
 
 // maxAnswer bounds what is read of a receiver's answer, in bytes.
@@ -31,38 +29,21 @@ type receiver struct {
 // newReceiver returns a receiver whose client follows no redirect: a notice goes where the operator
 // said, or nowhere. caFile may be empty, for the system's CAs.
 func newReceiver(op, caFile string, now func() time.Time) (*receiver, error) {
-	pool, err := rootCAs(op, caFile)
+	client, err := outbound.Client(caFile)
 	if err != nil {
-		return nil, err
+		return nil, badCAFile(op, err)
 	}
 	if now == nil {
 		now = time.Now
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	transport := client.Transport.(*http.Transport)
 	transport.ResponseHeaderTimeout = sendWithin
 	transport.MaxResponseHeaderBytes = maxAnswer
-	client := &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	return &receiver{op: op, client: client, now: now}, nil
 }
 
-// rootCAs reads a PEM file; an empty name means the system's CAs.
-func rootCAs(op, file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, cred.Errorf(cred.Invalid, op, "the CA file of a notice channel can't be read", "%w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, cred.Errorf(cred.Invalid, op, "the CA file of a notice channel holds no certificate", "%s", file)
-	}
-	return pool, nil
+func badCAFile(op string, cause error) error {
+	return cred.Errorf(cred.Invalid, op, "the CA file of a notice channel can't be used", "%w", cause)
 }
 
 // checkURL accepts https, and http on a loopback address where plain is allowed. Its errors do not

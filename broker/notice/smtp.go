@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/outbound"
 )
 
 // SMTPSecurity says how a connection to a mail server is protected.
@@ -59,9 +60,9 @@ func NewSMTP(o SMTPOptions) (*SMTP, error) {
 	if err != nil || host == "" {
 		return nil, invalid("the address of a mail server is a host and a port")
 	}
-	pool, err := rootCAs(op, o.CAFile)
+	pool, err := outbound.CAs(o.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, badCAFile(op, err)
 	}
 	s := &SMTP{o: o, host: host, tls: &tls.Config{ServerName: host, RootCAs: pool, MinVersion: tls.VersionTLS12}}
 	switch {

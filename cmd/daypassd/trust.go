@@ -5,13 +5,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/daypass-io/daypass/broker/config"
 	"github.com/daypass-io/daypass/broker/ownkeys"
+	"github.com/daypass-io/daypass/internal/outbound"
 )
 
 // trust is what the broker shows to whoever connects, and which proxies it knows: both may change while
@@ -50,16 +50,9 @@ func (t *trust) load() error {
 	if err != nil {
 		return fmt.Errorf("the server's certificate can't be loaded: %w", err)
 	}
-	var pool *x509.CertPool
-	if t.server.TLS.ClientCA != "" {
-		pem, err := os.ReadFile(t.server.TLS.ClientCA)
-		if err != nil {
-			return fmt.Errorf("the CA of the proxies can't be read: %w", err)
-		}
-		pool = x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("%s holds no PEM certificate", t.server.TLS.ClientCA)
-		}
+	pool, err := outbound.CAs(t.server.TLS.ClientCA)
+	if err != nil {
+		return fmt.Errorf("the CA of the proxies can't be used: %w", err)
 	}
 	t.shown.Store(&pair)
 	t.proxies.Store(pool)

@@ -5,26 +5,22 @@ package tokenapi
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"net/url"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/outbound"
 )
 
 const (
 	maxAnswer = 256 << 10 // bytes read of one answer
 	tries     = 3         // of a request that may be repeated
-	patience  = 30 * time.Second
 )
 
 // Client sends requests. It is safe for concurrent use.
@@ -36,22 +32,11 @@ type Client struct {
 // New returns a client that trusts the certificates of a PEM file, or the system's where its name is
 // empty. Each request is bounded by timeout. Errors are Invalid.
 func New(op, caFile string, timeout time.Duration) (*Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	transport.MaxResponseHeaderBytes = 64 << 10
-	if caFile != "" {
-		text, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, invalid(op, "the file with the token server's CA certificates can't be read", err.Error())
-		}
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(text) {
-			return nil, invalid(op, "the file with the token server's CA certificates holds none in PEM form", "no certificate")
-		}
+	client, err := outbound.Client(caFile)
+	if err != nil {
+		return nil, invalid(op, "the file with the token server's CA certificates can't be used", err.Error())
 	}
-	// A redirect would carry what is secret to another address.
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{HTTP: &http.Client{Transport: transport, CheckRedirect: stay}, timeout: timeout}, nil
+	return &Client{HTTP: client, timeout: timeout}, nil
 }
 
 // CheckURL refuses all but https, and http to loopback where that is allowed. Name is what the
@@ -61,15 +46,10 @@ func CheckURL(op, name, text string, allowPlain bool) error {
 	if err != nil || u.Host == "" || u.User != nil || u.Fragment != "" || u.Opaque != "" {
 		return invalid(op, name+" must be a URL such as https://login.example.com/oauth/token, without a user and without a fragment", "bad URL")
 	}
-	if u.Scheme == "https" || u.Scheme == "http" && allowPlain && loopback(u.Hostname()) {
+	if u.Scheme == "https" || u.Scheme == "http" && allowPlain && outbound.Loopback(u.Hostname()) {
 		return nil
 	}
 	return invalid(op, name+" must begin with https://, since what is sent there is secret; http is for loopback addresses and only with allow_plain", "not https")
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 func invalid(op, public, private string) error {
@@ -126,26 +106,8 @@ func (c *Client) PostPatiently(ctx context.Context, to string, r *Request, again
 			wait = backoff/2 + rand.N(backoff) //nolint:gosec // G404: spreads retries, guards nothing
 			backoff *= 3
 		}
-		if !pause(ctx, wait) {
+		if !outbound.Pause(ctx, wait) {
 			return a, err
 		}
-	}
-}
-
-// pause waits, and reports whether the caller has time left after it. It does not begin to wait where
-// the caller hasn't.
-func pause(ctx context.Context, wait time.Duration) bool {
-	left := patience
-	if deadline, ok := ctx.Deadline(); ok {
-		left = time.Until(deadline)
-	}
-	if wait >= left {
-		return false
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(wait):
-		return true
 	}
 }

@@ -11,18 +11,16 @@ package copilot
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/outbound"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -100,23 +98,12 @@ func New(cfg Config) (*Issuer, error) {
 }
 
 func newHTTP(caFile string) (*http.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	transport.MaxResponseHeaderBytes = 64 << 10
-	transport.DisableKeepAlives = true // a request in half an hour; and net/http repeats no GET then
-	if caFile != "" {
-		text, err := os.ReadFile(caFile)
-		if err != nil {
-			return nil, invalidConfig("the file with GitHub's CA certificates can't be read", err.Error())
-		}
-		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(text) {
-			return nil, invalidConfig("the file with GitHub's CA certificates holds none in PEM form", "no certificate")
-		}
+	client, err := outbound.Client(caFile)
+	if err != nil {
+		return nil, invalidConfig("the file with GitHub's CA certificates can't be used", err.Error())
 	}
-	// A redirect would carry the seat's token to another address.
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &http.Client{Transport: transport, CheckRedirect: stay}, nil
+	client.Transport.(*http.Transport).DisableKeepAlives = true // a request in half an hour; and net/http repeats no GET then
+	return client, nil
 }
 
 // Close ends what is under way.

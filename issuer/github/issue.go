@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/outbound"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -74,7 +75,7 @@ func (i *Issuer) issue(ctx context.Context, w want) (minted, error) {
 			i.forget(w.owner)
 		}
 		again := failed.answer.status == http.StatusNotFound && try == 1
-		if !again && (failed.limited == 0 || try == tries || !pause(ctx, failed.limited)) {
+		if !again && (failed.limited == 0 || try == tries || !outbound.Pause(ctx, failed.limited)) {
 			return made, err
 		}
 	}

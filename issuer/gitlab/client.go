@@ -3,22 +3,18 @@ package gitlab
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptrace"
-	"net/url"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/outbound"
 )
 
 const (
@@ -26,8 +22,6 @@ const (
 	maxAnswer = 4 << 20
 	// tries is how often a request is sent in all, where it may be repeated.
 	tries = 3
-	// patience is the longest wait between two tries for a caller without a deadline.
-	patience = 30 * time.Second
 )
 
 // client sends requests to one GitLab.
@@ -61,45 +55,14 @@ func newClient(cfg *Config) (*client, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
 	}
-	if !usable(cfg.BaseURL, cfg.AllowPlain) {
+	if !outbound.Usable(cfg.BaseURL, cfg.AllowPlain) {
 		return nil, invalidConfig("GitLab's address must be an https URL such as https://gitlab.example.com/api/v4, without a query", nil)
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 32
-	transport.MaxResponseHeaderBytes = 64 << 10
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	var err error
-	if transport.TLSClientConfig.RootCAs, err = readCAs(cfg.CAFile); err != nil {
-		return nil, err
-	}
-	h := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return &client{base: cfg.BaseURL, http: h, timeout: cfg.Timeout}, nil
-}
-
-// usable reports whether a token may be sent to a URL.
-func usable(base string, allowPlain bool) bool {
-	u, err := url.Parse(base)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	loopback := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-	return u.Scheme == "https" || u.Scheme == "http" && allowPlain && loopback
-}
-
-func readCAs(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	content, err := os.ReadFile(file)
+	h, err := outbound.Client(cfg.CAFile)
 	if err != nil {
-		return nil, invalidConfig("the file with GitLab's CA certificates can't be read", err)
+		return nil, invalidConfig("the file with GitLab's CA certificates can't be used", err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(content) {
-		return nil, invalidConfig("the file with GitLab's CA certificates holds none in PEM form", nil)
-	}
-	return pool, nil
+	return &client{base: cfg.BaseURL, http: h, timeout: cfg.Timeout}, nil
 }
 
 // doRetrying sends a request up to three times, while it is certain that it may be repeated: GitLab
@@ -122,27 +85,9 @@ func retrying(ctx context.Context, r request, send func() (answer, error)) (answ
 			wait = backoff/2 + rand.N(backoff) //nolint:gosec // G404: spreads retries, guards nothing
 			backoff *= 3
 		}
-		if !pause(ctx, wait) {
+		if !outbound.Pause(ctx, wait) {
 			return got, err
 		}
-	}
-}
-
-// pause waits, and reports whether the caller has time left after it. It does not begin to wait where
-// the caller hasn't.
-func pause(ctx context.Context, wait time.Duration) bool {
-	left := patience
-	if deadline, ok := ctx.Deadline(); ok {
-		left = time.Until(deadline)
-	}
-	if wait >= left {
-		return false
-	}
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(wait):
-		return true
 	}
 }
 

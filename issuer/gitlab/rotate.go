@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/outbound"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -239,7 +240,7 @@ func (t *Token) store(ctx context.Context, from, learned map[string]cred.Secret,
 	maps.Copy(whole, learned)
 	for try := 1; ; try++ {
 		err := put(ctx, whole)
-		if err == nil || try == tries || !pause(ctx, time.Duration(try)*100*time.Millisecond) {
+		if err == nil || try == tries || !outbound.Pause(ctx, time.Duration(try)*100*time.Millisecond) {
 			if err == nil {
 				return nil
 			}

@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,13 +11,13 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"os"
 	"strconv"
 	"time"
 
 	"github.com/hashicorp/vault/api"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/outbound"
 	"github.com/daypass-io/daypass/internal/tokenapi"
 )
 
@@ -64,8 +63,8 @@ func newClient(cfg Config) (*client, error) {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 32
 	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	if transport.TLSClientConfig.RootCAs, err = readCAs(cfg.CAFile); err != nil {
-		return nil, err
+	if transport.TLSClientConfig.RootCAs, err = outbound.CAs(cfg.CAFile); err != nil {
+		return nil, invalidConfig("the file with Vault's CA certificates can't be used", err)
 	}
 	h := &http.Client{Transport: &careful{transport}, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	c, err := api.NewClient(&api.Config{Address: cfg.Address, HttpClient: h, MaxRetries: 0, DisableRedirects: true})
@@ -78,21 +77,6 @@ func newClient(cfg Config) (*client, error) {
 		c.SetNamespace(cfg.Namespace)
 	}
 	return &client{api: c, http: h, timeout: cfg.Timeout}, nil
-}
-
-func readCAs(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, invalidConfig("the file with Vault's CA certificates can't be read", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, invalidConfig("the file with Vault's CA certificates holds none in PEM form", errors.New("vault: no certificate in "+file))
-	}
-	return pool, nil
 }
 
 // doRetrying sends a request that may be repeated, up to four times while Vault does not answer, is
