@@ -86,7 +86,8 @@ const (
 func (a answer) bounded() answer {
 	var findings []cred.Finding
 	for _, f := range a.findings[:min(len(a.findings), maxFindings)] {
-		findings = append(findings, cred.Finding{Name: inOneLine(f.Name, maxFindingName), OK: f.OK, Text: inOneLine(f.Text, maxFindingText)})
+		f.Name, f.Text = inOneLine(f.Name, maxFindingName), inOneLine(f.Text, maxFindingText)
+		findings = append(findings, f)
 	}
 	a.findings, a.text = findings, inOneLine(a.text, maxWhy)
 	if e, ours := errors.AsType[*cred.Error](a.err); ours && len(e.Public) > maxWhy {

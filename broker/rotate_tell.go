@@ -42,7 +42,11 @@ func (e ending) event(ctx context.Context, c claim, a answer, outcome string, no
 func detailOf(findings []cred.Finding) []any {
 	var all []any
 	for _, f := range findings {
-		all = append(all, map[string]any{"name": f.Name, "ok": f.OK, "text": f.Text})
+		one := map[string]any{"name": f.Name, "ok": f.OK, "text": f.Text}
+		if f.Open {
+			one["open"] = true // nobody could look, so "ok" proves nothing
+		}
+		all = append(all, one)
 	}
 	return all
 }
