@@ -38,7 +38,7 @@ type cluster struct {
 	people   *identitytest.Issuer // of people in groups
 	broker   *daemon
 	proxy    *daemon
-	patient  bool   // the machine is to be kept busy: sources get longer to answer
+	busy     bool   // there will be load: sources get longer to answer, and PostgreSQL makes users cheaply
 	issuing  string // further keys of the section issuing, each after a comma
 	jobs     string // where it is asked for jobs: the section of the CI's provider
 }
@@ -93,7 +93,7 @@ issuing: { timeout: %s, rotation_timeout: 5s%s }
 }
 
 func (c *cluster) issueTimeout() string {
-	if c.patient {
+	if c.busy {
 		return "30s"
 	}
 	return "3s"

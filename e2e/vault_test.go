@@ -44,7 +44,11 @@ func newVaultCluster(t *testing.T) *vaultCluster {
 
 func vaultClusterIn(t *testing.T, in *cluster) *vaultCluster {
 	t.Helper()
-	c := &vaultCluster{cluster: in, pg: peers.Postgres(t), vault: peers.Vault(t)}
+	postgres := peers.Postgres
+	if in.busy {
+		postgres = peers.PostgresMD5
+	}
+	c := &vaultCluster{cluster: in, pg: postgres(t), vault: peers.Vault(t)}
 	c.vault.Database(t, c.pg)
 	c.vault.DatabaseRole(t, "orders-ro", "1h", "24h")
 	c.vault.Policy(t, "daypass", vaultPolicy)

@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// PostgresServer is a PostgreSQL that belongs to one test. It takes passwords by SCRAM over TCP.
+// PostgresServer is a PostgreSQL that belongs to one test. It takes passwords over TCP.
 type PostgresServer struct {
 	Host     string // 127.0.0.1
 	Port     int
@@ -26,8 +26,20 @@ type PostgresServer struct {
 	Database string
 }
 
-// Postgres starts a PostgreSQL and waits until it takes connections.
+// Postgres starts a PostgreSQL that takes passwords by SCRAM, and waits until it takes connections.
 func Postgres(t testing.TB) *PostgresServer {
+	t.Helper()
+	return postgres(t, "scram-sha-256")
+}
+
+// PostgresMD5 is Postgres for tests that make users by the hundred a second: what PostgreSQL keeps of a
+// password for SCRAM takes it 8 ms of processor time (4096 rounds, fixed before version 16), for MD5 none.
+func PostgresMD5(t testing.TB) *PostgresServer {
+	t.Helper()
+	return postgres(t, "md5")
+}
+
+func postgres(t testing.TB, auth string) *PostgresServer {
 	t.Helper()
 	skipIfShort(t)
 	bin, err := postgresBin()
@@ -37,7 +49,7 @@ func Postgres(t testing.TB) *PostgresServer {
 	pg := &PostgresServer{Host: "127.0.0.1", Port: freePort(t), User: "postgres", Password: "test-" + strconv.Itoa(os.Getpid()), Database: "postgres"}
 	dir, attr := postgresHome(t)
 	data := filepath.Join(dir, "data")
-	if out, err := pg.initdb(bin, dir, data, attr); err != nil {
+	if out, err := pg.initdb(bin, dir, data, auth, attr); err != nil {
 		unavailable(t, "initdb: %v\n%s", err, out)
 	}
 	server := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-h", pg.Host, "-p", strconv.Itoa(pg.Port),
@@ -53,13 +65,13 @@ func Postgres(t testing.TB) *PostgresServer {
 	return pg
 }
 
-func (pg *PostgresServer) initdb(bin, dir, data string, attr *syscall.SysProcAttr) ([]byte, error) {
+func (pg *PostgresServer) initdb(bin, dir, data, auth string, attr *syscall.SysProcAttr) ([]byte, error) {
 	pwfile := filepath.Join(dir, "pw")
 	if err := os.WriteFile(pwfile, []byte(pg.Password), 0o644); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", pg.User, "--pwfile", pwfile,
-		"--auth=scram-sha-256", "--no-sync", "--no-locale", "-E", "UTF8")
+		"--auth="+auth, "--no-sync", "--no-locale", "-E", "UTF8")
 	cmd.SysProcAttr, cmd.Dir = attr, dir
 	return cmd.CombinedOutput()
 }
