@@ -127,7 +127,6 @@ func exchangeByGRPC(ctx context.Context, c *cluster, tokens []string) (func(int)
 type vaultServer struct {
 	url    string
 	child  *child
-	root   string // its root token
 	client *api.Client
 }
 
@@ -141,7 +140,7 @@ func startVault(c *cluster) (*vaultServer, error) {
 		return nil, err
 	}
 	root := "bench-" + rand.Text()
-	v := &vaultServer{url: "http://" + addr, root: root}
+	v := &vaultServer{url: "http://" + addr}
 	program := strings.TrimSpace(string(bin))
 	args := []string{"server", "-dev", "-dev-no-store-token", "-dev-root-token-id=" + root, "-dev-listen-address=" + addr, "-log-level=error"}
 	if plugins := filepath.Join(filepath.Dir(program), "plugins"); isFolder(plugins) {

@@ -23,7 +23,7 @@ type Delivered struct {
 // transaction that writes the grant, so that a delivery waits for the disk twice: for that, and for the
 // outcome.
 func (b *Broker) Deliver(ctx context.Context, who Caller, want cred.Request, request cred.GrantID) (Delivered, error) {
-	e := &early{}
+	e := &early{b: b}
 	var g cred.Grant
 	var err error
 	if request == "" {
@@ -37,9 +37,13 @@ func (b *Broker) Deliver(ctx context.Context, who Caller, want cred.Request, req
 	case e.err != nil && e.attempt.grant.ID == g.ID: // the grant is there, and nothing could be issued under it
 		return Delivered{}, e.err
 	case e.begun:
-		return e.finish(ctx, b, g)
+		return e.finish(ctx, g)
 	}
-	return b.DeliverGrant(ctx, who, g)
+	tok, err := e.token(g)
+	if err != nil {
+		return Delivered{}, err
+	}
+	return b.deliverWith(ctx, who, g, tok)
 }
 
 // DeliverGrant signs the token of a grant, and redeems it where the credential goes to the caller.
@@ -48,6 +52,10 @@ func (b *Broker) DeliverGrant(ctx context.Context, who Caller, g cred.Grant) (De
 	if err != nil {
 		return Delivered{}, err
 	}
+	return b.deliverWith(ctx, who, g, tok)
+}
+
+func (b *Broker) deliverWith(ctx context.Context, who Caller, g cred.Grant, tok cred.Secret) (Delivered, error) {
 	if g.Deliver != cred.DeliverDirect {
 		return Delivered{Grant: g, Token: tok}, nil
 	}
@@ -58,12 +66,15 @@ func (b *Broker) DeliverGrant(ctx context.Context, who Caller, g cred.Grant) (De
 	return Delivered{Grant: g, Token: tok, Redeemed: &r}, nil
 }
 
-// early is a redemption that is prepared before its grant is written, so that both begin in one
-// transaction. A nil one does nothing.
+// early is what a delivery does before its grant is on disk: it prepares the redemption, so that grant
+// and intent are written in one transaction, and has the token signed while that is synced. A nil one does
+// nothing.
 type early struct {
+	b       *Broker
 	attempt *attempt // nil: nothing was foreseen; the grant is redeemed after it was made, if at all
 	err     error    // why the source reserved nothing
 	begun   bool     // the intent is written with the grant
+	signed  func() (cred.Secret, error)
 }
 
 // prepare has the source reserve for the grant that is about to be made, if it will be active at once
@@ -101,20 +112,47 @@ func (e *early) prepare(ctx context.Context, b *Broker, a asked, d policy.Decisi
 	failpoint.Hit("redeem.before-intent")
 }
 
-// begin writes the intent beside the grant, if that is the one that was foreseen.
+// begin is called in the transaction that has just made g active, or found it. It writes the intent beside
+// the grant, if that is the one that was foreseen.
 func (e *early) begin(ctx context.Context, tx store.Tx, g cred.Grant) error {
-	reserved := e != nil && e.attempt != nil && e.err == nil
-	if !reserved {
+	if e == nil {
 		return nil
 	}
-	e.begun = false // the transaction may run again
-	a := e.attempt
-	if !sameLease(a.grant, g, a.b.now()) {
+	e.begun, e.signed = false, nil // the transaction may run again
+	if g.State() == cred.GrantActive {
+		e.signed = e.b.signing(g)
+	}
+	reserved := e.attempt != nil && e.err == nil
+	if !reserved || !sameLease(e.attempt.grant, g, e.b.now()) {
 		return nil
 	}
-	_, err := a.intendIn(ctx, tx)
+	_, err := e.attempt.intendUnder(ctx, tx, g)
 	e.begun = err == nil
 	return err
+}
+
+// token returns the token of the grant that begin was last called with, once it is on disk: not before
+// that may it leave the broker.
+func (e *early) token(g cred.Grant) (cred.Secret, error) {
+	if e.signed == nil {
+		return e.b.GrantToken(g)
+	}
+	return e.signed()
+}
+
+// signing signs the token of a grant in the background, and returns what waits for it.
+func (b *Broker) signing(g cred.Grant) func() (cred.Secret, error) {
+	var tok cred.Secret
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tok, err = b.GrantToken(g)
+	}()
+	return func() (cred.Secret, error) {
+		<-done
+		return tok, err
+	}
 }
 
 // sameLease reports whether what was reserved for one grant fits another, which lives.
@@ -125,11 +163,11 @@ func sameLease(foreseen, g cred.Grant, now time.Time) bool {
 }
 
 // finish issues what begin wrote the intent of.
-func (e *early) finish(ctx context.Context, b *Broker, g cred.Grant) (Delivered, error) {
+func (e *early) finish(ctx context.Context, g cred.Grant) (Delivered, error) {
 	failpoint.Hit("redeem.after-intent")
 	a := e.attempt
 	a.grant = g
-	tok, err := b.GrantToken(g)
+	tok, err := e.token(g)
 	if err != nil {
 		a.settleUnwanted(context.WithoutCancel(ctx), a.lease, notMade)
 		return Delivered{}, err

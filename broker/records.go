@@ -39,12 +39,20 @@ func forgetRetryKey(tx store.Tx, g cred.Grant) error {
 }
 
 func getGrant(tx store.Tx, id cred.GrantID) (cred.Grant, error) {
-	r, err := tx.Get(store.Key{Table: store.Grants, ID: string(id)})
-	if err != nil {
-		if cred.KindOf(err) == cred.NotFound || cred.KindOf(err) == cred.Invalid {
-			err = noGrant()
-		}
+	return rereadGrant(tx, cred.Grant{ID: id})
+}
+
+// rereadGrant is getGrant for who has read or written the grant before: it is decoded only if it has
+// changed since.
+func rereadGrant(tx store.Tx, known cred.Grant) (cred.Grant, error) {
+	r, err := tx.Get(store.Key{Table: store.Grants, ID: string(known.ID)})
+	switch k := cred.KindOf(err); {
+	case err != nil && (k == cred.NotFound || k == cred.Invalid):
+		return cred.Grant{}, noGrant()
+	case err != nil:
 		return cred.Grant{}, err
+	case r.Rev == known.Rev:
+		return known, nil
 	}
 	return decodeGrant(r)
 }

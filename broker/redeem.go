@@ -248,6 +248,11 @@ func (a *attempt) intendIn(ctx context.Context, tx store.Tx) (cred.Lease, error)
 	if err := checkLocks(tx, g.Holder, g.Want.Target, a.b.now()); err != nil {
 		return a.lease, err
 	}
+	return a.intendUnder(ctx, tx, g)
+}
+
+// intendUnder writes the intent under a grant that this transaction has found usable.
+func (a *attempt) intendUnder(ctx context.Context, tx store.Tx, g cred.Grant) (cred.Lease, error) {
 	for other, err := range leasesOf(tx, g.ID) {
 		if err != nil {
 			return a.lease, err
@@ -309,7 +314,7 @@ func (a *attempt) writeOutcome(ctx context.Context, intent cred.Lease, c cred.Cr
 		if err != nil {
 			return err
 		}
-		g, err := getGrant(tx, a.grant.ID)
+		g, err := rereadGrant(tx, a.grant)
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func newSecretIDCluster(t *testing.T) *secretIDCluster {
 	t.Helper()
 	c := &secretIDCluster{vaultCluster: newVaultCluster(t)}
 	c.vault.Policy(t, "daypass", secretIDPolicy)
-	roleID, secretID := c.vault.AppRole(t, "approle", "daypass", []string{"daypass"}, nil)
+	roleID, secretID := c.vault.AppRole(t, "approle", "daypass", []string{"daypass"}, peers.Data{"token_no_default_policy": true})
 	c.roleID = roleID
 	c.write("secret_id", secretID)
 	c.broker.kill()

@@ -25,6 +25,10 @@ path "sys/leases/revoke" { capabilities = ["update"] }
 path "sys/leases/lookup" { capabilities = ["update"] }
 path "sys/leases/renew" { capabilities = ["update"] }
 path "sys/leases" { capabilities = ["read", "sudo"] }
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "auth/token/renew-self" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }
+path "sys/capabilities-self" { capabilities = ["update"] }
 path "sys/leases/lookup/database/creds/*" { capabilities = ["list", "sudo"] }
 path "database/creds/*" { capabilities = ["read"] }
 `
@@ -71,7 +75,7 @@ rules:
 		t.Fatal(err)
 	}
 	c.vault.JWTAuth(t, "jwt", peers.Data{"jwks_url": c.url + "/jwks.json", "jwks_ca_pem": string(ca), "bound_issuer": c.url})
-	c.vault.JWTRole(t, "jwt", "daypass", "vault", []string{"daypass"}, peers.Data{"bound_subject": "daypass-broker"})
+	c.vault.JWTRole(t, "jwt", "daypass", "vault", []string{"daypass"}, peers.Data{"bound_subject": "daypass-broker", "token_no_default_policy": true})
 	return c
 }
 

@@ -52,8 +52,8 @@ func (l *Log) AppendTx(tx *bbolt.Tx, events ...audit.Event) (first uint64, err e
 
 // end is the end of the log in a write transaction: where entries are added.
 type end struct {
-	tree                  *tree
-	head, entries, hashes *bbolt.Bucket
+	tree          *tree
+	head, entries *bbolt.Bucket
 }
 
 // endOf returns the end of the log in a write transaction. The tree in memory is read anew if the
@@ -68,8 +68,8 @@ func (l *Log) endOf(tx *bbolt.Tx) (*end, error) {
 			return nil, errRead(err)
 		}
 	}
-	e := &end{&l.tree, tx.Bucket(bucketHead), tx.Bucket(bucketEntries), tx.Bucket(bucketHashes)}
-	e.entries.FillPercent, e.hashes.FillPercent = fillPercent, fillPercent
+	e := &end{&l.tree, tx.Bucket(bucketHead), tx.Bucket(bucketEntries)}
+	e.entries.FillPercent = fillPercent
 	return e, nil
 }
 
@@ -78,11 +78,8 @@ func (e *end) size() uint64 { return e.tree.size }
 func (e *end) add(entries [][]byte) error {
 	for _, canonical := range entries {
 		key := be(e.size())
-		if err := e.entries.Put(key, canonical); err != nil {
-			return err
-		}
-		row := e.tree.add(audit.LeafHash(canonical), make([]byte, 0, rowLen(e.size())))
-		if err := e.hashes.Put(key, row); err != nil {
+		row := e.tree.add(audit.LeafHash(canonical), make([]byte, 0, rowLen(e.size())+len(canonical)))
+		if err := e.entries.Put(key, append(row, canonical...)); err != nil {
 			return err
 		}
 	}

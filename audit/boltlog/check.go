@@ -25,8 +25,8 @@ func (l *Log) load(tx *bbolt.Tx, s *audit.Signer) error {
 		return err
 	}
 	l.signer.Store(right)
-	if tx.Bucket(bucketEntries) == nil || tx.Bucket(bucketHashes) == nil {
-		return errDamaged(path, errors.New("a bucket of the log is missing"))
+	if tx.Bucket(bucketEntries) == nil {
+		return errDamaged(path, errors.New("the log has no bucket of entries"))
 	}
 	size, err := sizeOf(tx)
 	if err != nil {
@@ -46,40 +46,35 @@ func (l *Log) load(tx *bbolt.Tx, s *audit.Signer) error {
 
 // checkEnds compares the first and last keys with the stored size.
 func checkEnds(tx *bbolt.Tx, size uint64) error {
-	for _, name := range [][]byte{bucketEntries, bucketHashes} {
-		c := tx.Bucket(name).Cursor()
-		first, _ := c.First()
-		last, _ := c.Last()
-		if size == 0 {
-			if first != nil {
-				return fmt.Errorf("%s is not empty, and the stored size is zero", name)
-			}
-			continue
-		}
-		if !bytes.Equal(first, be(0)) || !bytes.Equal(last, be(size-1)) {
-			return fmt.Errorf("%s runs from %x to %x, and the stored size is %d", name, first, last, size)
-		}
+	c := tx.Bucket(bucketEntries).Cursor()
+	first, _ := c.First()
+	last, _ := c.Last()
+	switch {
+	case size == 0 && first != nil:
+		return errors.New("there are entries, and the stored size is zero")
+	case size > 0 && (!bytes.Equal(first, be(0)) || !bytes.Equal(last, be(size-1))):
+		return fmt.Errorf("the entries run from %x to %x, and the stored size is %d", first, last, size)
 	}
 	return nil
 }
 
 // checkTail computes the hashes of the last entries again.
 func checkTail(tx *bbolt.Tx, size uint64) error {
-	entries, rows, hashes := tx.Bucket(bucketEntries), tx.Bucket(bucketHashes), hashReader(tx)
+	rows, hashes := tx.Bucket(bucketEntries), hashReader(tx)
 	for seq := size - min(size, checkedAtOpen); seq < size; seq++ {
-		canonical := entries.Get(be(seq))
-		if canonical == nil {
-			return fmt.Errorf("entry %d is missing", seq)
+		stored, canonical, err := splitRow(seq, rows.Get(be(seq)))
+		if err != nil {
+			return err
 		}
 		want, err := tlog.StoredHashesForRecordHash(int64(seq), audit.LeafHash(canonical), hashes)
 		if err != nil {
 			return err
 		}
-		var row []byte
+		var computed []byte
 		for _, h := range want {
-			row = append(row, h[:]...)
+			computed = append(computed, h[:]...)
 		}
-		if !bytes.Equal(row, rows.Get(be(seq))) {
+		if !bytes.Equal(computed, stored) {
 			return fmt.Errorf("entry %d does not have the hash that was stored for it", seq)
 		}
 	}

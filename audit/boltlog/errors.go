@@ -12,6 +12,7 @@ const (
 	reasonClosed    = "LOG_CLOSED"
 	reasonLocked    = "LOG_LOCKED"
 	reasonNewer     = "LOG_FORMAT_NEWER"
+	reasonOlder     = "LOG_FORMAT_OLDER"
 	reasonKey       = "LOG_KEY_DIFFERS"
 	reasonOrigin    = "LOG_ORIGIN_DIFFERS"
 	reasonDamaged   = "LOG_DAMAGED"

@@ -1,6 +1,7 @@
 package boltlog
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -81,40 +82,54 @@ func TestNewerFormat(t *testing.T) {
 	closeWith(t, path, s, 1, func(tx *bbolt.Tx) error { return tx.Bucket(bucketHead).Put(keyVersion, be(formatVersion+1)) })
 	_, err := Open(path, s, Options{})
 	wantError(t, err, cred.Invalid, reasonNewer)
-	for _, version := range []string{"format 3", "up to 2"} {
+	for _, version := range []string{"format 5", "up to 4"} {
 		if !strings.Contains(cred.PublicText(err), version) {
 			t.Errorf("%q does not say %q", cred.PublicText(err), version)
 		}
 	}
 }
 
+func TestOlderFormat(t *testing.T) {
+	path, s := logPath(t), newSigner(t)
+	closeWith(t, path, s, 1, func(tx *bbolt.Tx) error { return tx.Bucket(bucketHead).Put(keyVersion, be(versionPlain-1)) })
+	_, err := Open(path, s, Options{})
+	wantError(t, err, cred.Invalid, reasonOlder)
+}
+
 // TestDamagedLog: a log whose end does not hold together is not opened.
 func TestDamagedLog(t *testing.T) {
 	const n = 13
-	set := func(bucket []byte, key uint64, value []byte) func(*bbolt.Tx) error {
-		return func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Put(be(key), value) }
+	// row changes a row: hashes of 32 bytes each, then the entry.
+	row := func(seq uint64, change func([]byte) []byte) func(*bbolt.Tx) error {
+		return func(tx *bbolt.Tx) error {
+			b := tx.Bucket(bucketEntries)
+			return b.Put(be(seq), change(bytes.Clone(b.Get(be(seq)))))
+		}
 	}
-	remove := func(bucket []byte, key uint64) func(*bbolt.Tx) error {
-		return func(tx *bbolt.Tx) error { return tx.Bucket(bucket).Delete(be(key)) }
+	flip := func(at int) func([]byte) []byte { return func(row []byte) []byte { row[at] ^= 1; return row } }
+	cut := func(n int) func([]byte) []byte { return func(row []byte) []byte { return row[:n] } }
+	remove := func(seq uint64) func(*bbolt.Tx) error {
+		return func(tx *bbolt.Tx) error { return tx.Bucket(bucketEntries).Delete(be(seq)) }
 	}
 	size := func(b []byte) func(*bbolt.Tx) error {
 		return func(tx *bbolt.Tx) error { return tx.Bucket(bucketHead).Put(keySize, b) }
 	}
 	for name, change := range map[string]func(*bbolt.Tx) error{
-		"entry changed":        set(bucketEntries, n-1, []byte(`{"seq":12}`)),
-		"earlier entry":        set(bucketEntries, 3, []byte(`{"seq":3}`)),
-		"last entry removed":   remove(bucketEntries, n-1),
-		"first entry removed":  remove(bucketEntries, 0),
-		"middle entry removed": remove(bucketEntries, 5),
-		"hash changed":         set(bucketHashes, n-1, make([]byte, 32)),
-		"inner hash changed": func(tx *bbolt.Tx) error {
-			row := append([]byte{}, tx.Bucket(bucketHashes).Get(be(7))...)
-			row[3*32] ^= 1
-			return tx.Bucket(bucketHashes).Put(be(7), row)
+		"entry changed":        row(n-1, flip(32+9)),
+		"earlier entry":        row(3, flip(3*32+9)),
+		"entry cut":            row(3, cut(3*32+9)),
+		"entry empty":          row(3, cut(3*32)),
+		"last entry removed":   remove(n - 1),
+		"first entry removed":  remove(0),
+		"middle entry removed": remove(5),
+		"hash changed":         row(n-1, flip(0)),
+		"inner hash changed":   row(7, flip(3*32)),
+		"hash row short":       row(7, cut(32)),
+		"row empty":            row(7, cut(0)),
+		"entry added": func(tx *bbolt.Tx) error {
+			b := tx.Bucket(bucketEntries)
+			return b.Put(be(n), b.Get(be(n-1)))
 		},
-		"hash removed":      remove(bucketHashes, n-1),
-		"hash row short":    set(bucketHashes, 7, make([]byte, 32)),
-		"entry added":       set(bucketEntries, n, []byte(`{"seq":13}`)),
 		"size too small":    size(be(n - 1)),
 		"size too large":    size(be(n + 1)),
 		"size zero":         size(be(0)),
@@ -123,7 +138,6 @@ func TestDamagedLog(t *testing.T) {
 		"version malformed": func(tx *bbolt.Tx) error { return tx.Bucket(bucketHead).Put(keyVersion, []byte("1")) },
 		"version zero":      func(tx *bbolt.Tx) error { return tx.Bucket(bucketHead).Put(keyVersion, be(0)) },
 		"no entries":        func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketEntries) },
-		"no hashes":         func(tx *bbolt.Tx) error { return tx.DeleteBucket(bucketHashes) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			path, s := logPath(t), newSigner(t)

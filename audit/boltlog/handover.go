@@ -165,7 +165,11 @@ func (l *Log) HandOvers(ctx context.Context, size uint64) (all []audit.HandOver,
 // proven makes a hand-over complete.
 func (s storedHandOver) proven(tx *bbolt.Tx, size uint64) (h audit.HandOver, err error) {
 	h = audit.HandOver{Note: s.Checkpoint, VerifierKey: s.VerifierKey}
-	h.Entry = append(h.Entry, tx.Bucket(bucketEntries).Get(be(s.Size-1))...)
+	_, canonical, err := splitRow(s.Size-1, tx.Bucket(bucketEntries).Get(be(s.Size-1)))
+	if err != nil {
+		return h, err
+	}
+	h.Entry = append(h.Entry, canonical...)
 	hashes := hashReader(tx)
 	if h.Proof, err = tlog.ProveRecord(int64(s.Size), int64(s.Size-1), hashes); err != nil {
 		return h, err

@@ -13,18 +13,19 @@ import (
 // formatVersion is the greatest version of the layout below that is read. A file of a greater one is
 // refused.
 const (
-	formatVersion    = 2
-	versionPlain     = 1 // of a log without hand-overs, which every daypass reads
-	versionHandOvers = 2
+	formatVersion    = 4
+	versionPlain     = 3 // of a log without hand-overs, which every daypass reads
+	versionHandOvers = 4
 )
 
 // The log's buckets, at the top of the file.
 var (
-	bucketHead    = []byte("log")         // the keys below
-	bucketEntries = []byte("log.entries") // seq, 8 bytes big-endian -> canonical entry
-	// bucketHashes holds one row for each entry, under its seq: the hashes that the entry completed,
-	// from its leaf upwards. The hash of (level, n) is thus hash number level of row (n+1)<<level - 1.
-	bucketHashes = []byte("log.hashes")
+	bucketHead = []byte("log") // the keys below
+	// bucketEntries holds one row for each entry, under its seq, 8 bytes big-endian: the hashes that the
+	// entry completed, from its leaf upwards, and then the canonical entry. The hash of (level, n) is thus
+	// hash number level of row (n+1)<<level - 1. They stand in one row because each further tree of pages
+	// that a commit touches costs it two or three writes.
+	bucketEntries = []byte("log.entries")
 	// bucketHandOvers is made by the first hand-over: number, 8 bytes big-endian -> storedHandOver, JSON.
 	bucketHandOvers = []byte("log.handovers")
 )
@@ -47,16 +48,26 @@ func fromBE(b []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(b), nil
 }
 
+// splitRow takes a row apart. Both parts are bbolt's memory: valid within the transaction.
+func splitRow(seq uint64, row []byte) (hashes, canonical []byte, err error) {
+	n := rowLen(seq)
+	switch {
+	case row == nil:
+		return nil, nil, fmt.Errorf("entry %d is missing", seq)
+	case len(row) <= n:
+		return nil, nil, fmt.Errorf("the row of entry %d has %d bytes, want more than %d", seq, len(row), n)
+	}
+	return row[:n], row[n:], nil
+}
+
 // create writes the head of an empty log into a file that has none.
 func create(tx *bbolt.Tx, origin string) error {
 	head, err := tx.CreateBucket(bucketHead)
 	if err != nil {
 		return err
 	}
-	for _, name := range [][]byte{bucketEntries, bucketHashes} {
-		if _, err := tx.CreateBucket(name); err != nil {
-			return err
-		}
+	if _, err := tx.CreateBucket(bucketEntries); err != nil {
+		return err
 	}
 	for _, kv := range [][2][]byte{{keyVersion, be(versionPlain)}, {keyOrigin, []byte(origin)}, {keySize, be(0)}} {
 		if err := head.Put(kv[0], kv[1]); err != nil {
@@ -83,6 +94,13 @@ func checkHead(tx *bbolt.Tx, path, origin string) error {
 	if version == 0 {
 		return errDamaged(path, fmt.Errorf("log version is zero"))
 	}
+	if version < versionPlain {
+		return &cred.Error{
+			Kind: cred.Invalid, Op: "log.open", Reason: reasonOlder,
+			Public: fmt.Sprintf("%s holds an audit log of format %d, which was in use before the first release and is read no more; "+
+				"export it with the daypass that wrote it, and begin with a new file", path, version),
+		}
+	}
 	if got := string(head.Get(keyOrigin)); got != origin {
 		return &cred.Error{
 			Kind: cred.Invalid, Op: "log.open", Reason: reasonOrigin,
@@ -104,15 +122,15 @@ func sizeOf(tx *bbolt.Tx) (uint64, error) {
 
 // hashReader reads the tree's hashes in a transaction.
 func hashReader(tx *bbolt.Tx) tlog.HashReader {
-	rows := tx.Bucket(bucketHashes)
+	rows := tx.Bucket(bucketEntries)
 	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
 		hashes := make([]tlog.Hash, len(indexes))
 		for i, index := range indexes {
 			level, n := tlog.SplitStoredHashIndex(index)
 			seq := uint64(n+1)<<level - 1
-			row := rows.Get(be(seq))
-			if len(row) != rowLen(seq) {
-				return nil, fmt.Errorf("the hashes of entry %d have %d bytes, want %d", seq, len(row), rowLen(seq))
+			row, _, err := splitRow(seq, rows.Get(be(seq)))
+			if err != nil {
+				return nil, err
 			}
 			hashes[i] = tlog.Hash(row[level*tlog.HashSize:])
 		}

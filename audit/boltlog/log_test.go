@@ -57,8 +57,8 @@ func TestTreeEqualsTlog(t *testing.T) {
 			t.Fatalf("checkpoint at %d: %v, %v; want root %v", size, c, err, root)
 		}
 		err = l.db.View(func(tx *bbolt.Tx) error {
-			if got := tx.Bucket(bucketHashes).Get(be(uint64(n))); !bytes.Equal(got, row) {
-				t.Fatalf("row %d: %x, want %x", n, got, row)
+			if got := tx.Bucket(bucketEntries).Get(be(uint64(n))); !bytes.Equal(got, append(row, canonical...)) {
+				t.Fatalf("row %d: %x, want the hashes %x and the entry", n, got, row)
 			}
 			loaded, err := loadTree(size, hashReader(tx))
 			for level := range loaded.edge {

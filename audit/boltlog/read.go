@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"iter"
 
 	"go.etcd.io/bbolt"
@@ -48,9 +47,13 @@ func (l *Log) page(ctx context.Context, from, to uint64) (page []audit.Exported,
 	err = l.view(ctx, func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketEntries).Cursor()
 		total := 0
-		for key, canonical := c.Seek(be(from)); from < to && len(page) < pageEntries && total < pageBytes; key, canonical = c.Next() {
+		for key, row := c.Seek(be(from)); from < to && len(page) < pageEntries && total < pageBytes; key, row = c.Next() {
 			if !bytes.Equal(key, be(from)) {
-				return errRead(fmt.Errorf("entry %d is missing", from))
+				row = nil
+			}
+			_, canonical, err := splitRow(from, row)
+			if err != nil {
+				return errRead(err)
 			}
 			page = append(page, audit.Exported{Seq: from, Canonical: bytes.Clone(canonical)})
 			total += len(canonical)

@@ -43,7 +43,7 @@ func (t *tree) root() (h tlog.Hash) {
 	return h
 }
 
-// rowLen is the length in bytes of the row of a leaf.
+// rowLen is the length in bytes of the hashes that an entry completes.
 func rowLen(seq uint64) int { return (1 + bits.TrailingZeros64(seq+1)) * tlog.HashSize }
 
 // loadTree reads the right edge of a tree of a size.

@@ -21,10 +21,13 @@ import (
 //	path "sys/leases/lookup"           { capabilities = ["update"] }
 //	path "sys/leases/lookup/PATH/"     { capabilities = ["list", "sudo"] }
 //	path "PATH"                        { capabilities = ["read"] }     # or update, with method write
+//	path "auth/token/lookup-self"      { capabilities = ["read"] }
+//	path "auth/token/renew-self"       { capabilities = ["update"] }
+//	path "sys/capabilities-self"       { capabilities = ["update"] }
 //
-// and of the default policy lookup-self, renew-self and capabilities-self. The two rights to look
-// leases up serve the recovery after a crash, which has to see that what was made is gone. These are
-// asked for where they serve something:
+// The last three are in Vault's default policy, too. The two rights to look leases up serve the recovery
+// after a crash, which has to see that what was made is gone. These are asked for where they serve
+// something:
 //
 //	path "sys/leases/renew"            { capabilities = ["update"] }         # paths with leases
 //	path "sys/leases"                  { capabilities = ["read", "sudo"] }   # the same, Vault 1.8 and later
@@ -56,7 +59,7 @@ func (i *Issuer) tokenProblems(about tokenInfo) (problems []string) {
 	role := i.broker.signIn.setting()
 	switch {
 	case about.kind == "":
-		add("the broker may not read auth/token/lookup-self, so its token can't be checked: give %s the default policy", role)
+		add("the broker may not read auth/token/lookup-self, so its token can't be checked: give the policy of %s read on it", role)
 	case about.kind == "batch":
 		add("%s gives batch tokens, which can't have child tokens: set token_type=service", role)
 	}

@@ -144,7 +144,7 @@ func TestDamagedRecords(t *testing.T) {
 			return tx.Bucket(n.rows).Put([]byte("a b"), encodeRow(store.Record{Rev: 1}))
 		}, byID},
 		"deletion": {func(tx *bbolt.Tx) error {
-			return errors.Join(tx.Bucket(n.rows).Delete([]byte(key.ID)), tx.Bucket(n.gone).Put([]byte(key.ID), []byte("short")))
+			return errors.Join(tx.Bucket(n.rows).Delete([]byte(key.ID)), tx.Bucket(bucketGone).Put(goneKey(key), []byte("short")))
 		}, get},
 		"revision at its end": {func(tx *bbolt.Tx) error {
 			return tx.Bucket(n.rows).Put([]byte(key.ID), encodeRow(store.Record{Rev: 1<<64 - 1}))

@@ -16,14 +16,17 @@ const schemaVersion = 1
 var (
 	bucketStore = []byte("store")
 	keySchema   = []byte("schema") // in bucketStore: schemaVersion, 8 bytes big-endian
-	dueMark     = []byte{1}        // the value of every row of an index
+	// bucketGone holds the Rev, 8 bytes big-endian, of the deletion of each record that was deleted and not
+	// made again, under its table, a slash and its ID. It is one bucket for all tables so that the file's
+	// list of buckets, which every commit writes, fits one page.
+	bucketGone = []byte("gone")
+	dueMark    = []byte{1} // the value of every row of an index
 )
 
 // tableNames are the names of a table's buckets.
 type tableNames struct {
 	rows []byte // ID -> row
 	due  []byte // Due and ID -> dueMark, for records that have a Due
-	gone []byte // ID -> Rev of its deletion, for records that were deleted and not made again
 }
 
 // names are the buckets of every table.
@@ -33,7 +36,6 @@ var names = func() map[store.Table]tableNames {
 		all[t] = tableNames{
 			rows: []byte("table." + t),
 			due:  []byte("table." + t + ".due"),
-			gone: []byte("table." + t + ".gone"),
 		}
 	}
 	return all
@@ -52,8 +54,9 @@ func check(tx *bbolt.Tx, path string) (missing bool, err error) {
 	case binary.BigEndian.Uint64(version) > schemaVersion:
 		return false, errNewer(path, binary.BigEndian.Uint64(version))
 	}
+	missing = tx.Bucket(bucketGone) == nil
 	for _, n := range names {
-		missing = missing || tx.Bucket(n.rows) == nil || tx.Bucket(n.due) == nil || tx.Bucket(n.gone) == nil
+		missing = missing || tx.Bucket(n.rows) == nil || tx.Bucket(n.due) == nil
 	}
 	return missing, nil
 }
@@ -67,15 +70,20 @@ func prepare(tx *bbolt.Tx) error {
 	if err := head.Put(keySchema, binary.BigEndian.AppendUint64(nil, schemaVersion)); err != nil {
 		return err
 	}
+	all := [][]byte{bucketGone}
 	for _, n := range names {
-		for _, name := range [][]byte{n.rows, n.due, n.gone} {
-			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err
-			}
+		all = append(all, n.rows, n.due)
+	}
+	for _, name := range all {
+		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// goneKey is a record's key in bucketGone; no table's name has a slash.
+func goneKey(k store.Key) []byte { return []byte(string(k.Table) + "/" + k.ID) }
 
 func errNewer(path string, version uint64) error {
 	return &cred.Error{

@@ -49,7 +49,7 @@ func record(k store.Key, row []byte) (store.Record, error) {
 
 // deletedRev returns the Rev that the deletion of a key had, zero where there was none.
 func (t *tx) deletedRev(k store.Key) (uint64, error) {
-	b := t.file.Bucket(names[k.Table].gone).Get([]byte(k.ID))
+	b := t.file.Bucket(bucketGone).Get(goneKey(k))
 	switch {
 	case b == nil:
 		return 0, nil
@@ -101,7 +101,7 @@ func (t *tx) create(n tableNames, r store.Record) error {
 		return err
 	}
 	if rev != 0 {
-		if err := t.delete(n.gone, []byte(r.ID)); err != nil {
+		if err := t.delete(bucketGone, goneKey(r.Key)); err != nil {
 			return err
 		}
 	}
@@ -130,7 +130,7 @@ func (t *tx) replace(n tableNames, old, r store.Record) error {
 	if r.Value != nil {
 		return t.put(n.rows, []byte(r.ID), encodeRow(r))
 	}
-	if err := t.put(n.gone, []byte(r.ID), binary.BigEndian.AppendUint64(nil, r.Rev)); err != nil {
+	if err := t.put(bucketGone, goneKey(r.Key), binary.BigEndian.AppendUint64(nil, r.Rev)); err != nil {
 		return err
 	}
 	return t.delete(n.rows, []byte(r.ID))
