@@ -2,6 +2,8 @@ package issuer
 
 import (
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/daypass-io/daypass/cred"
 )
@@ -9,6 +11,18 @@ import (
 // ErrNotIssued says, wrapped in an error of Issue, that nothing was made although the source could
 // not be reached: the request never left.
 var ErrNotIssued = errors.New("the request never reached the source")
+
+// NotIssued is an Unavailable of which it is certain that nothing was made.
+func NotIssued(op, reason, public string, err error) *cred.Error {
+	return &cred.Error{Kind: cred.Unavailable, Op: op, Reason: reason, Public: public, Err: fmt.Errorf("%w: %w", ErrNotIssued, err)}
+}
+
+// Limited is a NotIssued of a source that limits how often it may be asked, and for how long.
+func Limited(op, public string, after time.Duration, err error) *cred.Error {
+	e := NotIssued(op, "SOURCE_LIMITS", public, err)
+	e.RetryAfter = after
+	return e
+}
 
 // ReasonUnwrapFailed is the Reason of an error of Issue by which somebody between the broker and the
 // source may have had the credential that was made.

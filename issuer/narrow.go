@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -25,7 +26,7 @@ func Narrow(from cred.CredentialSource, params map[string]string) (cred.Credenti
 			name := match[1 : len(match)-1]
 			value, ok := params[name]
 			if !ok || !plain.MatchString(value) {
-				err = badParam(name, ok)
+				err = unfit(name, ok)
 			}
 			return value
 		})
@@ -51,14 +52,31 @@ func Placeholders(text string) []string {
 	return names
 }
 
-func badParam(name string, given bool) error {
-	e := &cred.Error{
-		Kind: cred.Invalid, Op: "issuer.narrow", Reason: "PARAM_MISSING", Claim: name,
-		Public: fmt.Sprintf("this target needs the parameter %s; send it with --param %s=VALUE", name, name),
-	}
+func unfit(name string, given bool) error {
 	if given {
-		e.Reason = "PARAM_INVALID"
-		e.Public = fmt.Sprintf("the parameter %s must be made of letters, digits, \".\", \"_\" and \"-\", and begin with a letter or digit", name)
+		return BadParam("issuer.narrow", name, errors.New(`must be made of letters, digits, ".", "_" and "-", and begin with a letter or digit`))
 	}
-	return e
+	return MissingParam("issuer.narrow", name, "VALUE")
+}
+
+// BadParam is the Invalid of a grant's parameter. The rule that it breaks goes on after its name: "must
+// be ...".
+func BadParam(op, name string, rule error) error {
+	return &cred.Error{Kind: cred.Invalid, Op: op, Reason: "PARAM_INVALID", Claim: name, Public: fmt.Sprintf("the parameter %s %v", name, rule)}
+}
+
+// MissingParam is the Invalid of a grant without a parameter that its target needs, with an example of one.
+func MissingParam(op, name, example string) error {
+	return &cred.Error{
+		Kind: cred.Invalid, Op: op, Reason: "PARAM_MISSING", Claim: name,
+		Public: fmt.Sprintf("this target needs the parameter %s; send it with --param %s=%s", name, name, example),
+	}
+}
+
+// BeyondTarget is the Denied of a grant's parameter that asks for more than its target has.
+func BeyondTarget(op, name string) error {
+	return &cred.Error{
+		Kind: cred.Denied, Op: op, Reason: "BEYOND_TARGET", Claim: name,
+		Public: fmt.Sprintf("the parameter %s asks for more than this target has; ask for less", name),
+	}
 }

@@ -2,6 +2,7 @@ package ownkeys
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/pki"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -146,11 +148,12 @@ func (p *ProxyCA) Prepare(ctx context.Context, r issuer.Rotation) (issuer.Rotati
 	if err != nil {
 		return r, err
 	}
-	ca, err := newAuthority(p.cfg.Now())
+	// The name tells it from the one before, so that nobody has to try both.
+	ca, err := pki.NewAuthority("daypass CA "+rand.Text()[:8], p.cfg.Now())
 	if err != nil {
 		return r, err
 	}
-	if err := ca.save(p.nextCert(), p.nextKey()); err != nil {
+	if err := ca.Save(p.nextCert(), p.nextKey()); err != nil {
 		return r, err
 	}
 	if err := p.certify(ctx, ca); err != nil {
@@ -159,7 +162,7 @@ func (p *ProxyCA) Prepare(ctx context.Context, r issuer.Rotation) (issuer.Rotati
 	for _, path := range []string{p.cfg.Bundle, p.cfg.ClientCA} {
 		certs, err := readCerts(path)
 		if err == nil {
-			err = writeCerts(path, append(without(certs, caName(ca.cert)), ca.cert)...)
+			err = pki.WriteCerts(path, append(without(certs, caName(ca.Cert)), ca.Cert)...)
 		}
 		if err != nil {
 			return r, err
@@ -168,13 +171,13 @@ func (p *ProxyCA) Prepare(ctx context.Context, r issuer.Rotation) (issuer.Rotati
 	if err := p.reload(ctx); err != nil {
 		return r, err
 	}
-	r.Old, r.New = caName(old[0]), caName(ca.cert)
+	r.Old, r.New = caName(old[0]), caName(ca.Cert)
 	r.Notes = map[string]cred.Secret{preparedNote: cred.SecretString(p.cfg.Now().UTC().Format(time.RFC3339))}
 	return r, nil
 }
 
 // certify issues the certificates of the broker and of the proxies that are known.
-func (p *ProxyCA) certify(ctx context.Context, ca *authority) error {
+func (p *ProxyCA) certify(ctx context.Context, ca *pki.Authority) error {
 	server, err := readCerts(p.cfg.ServerCert)
 	if err != nil {
 		return err
@@ -188,11 +191,11 @@ func (p *ProxyCA) certify(ctx context.Context, ca *authority) error {
 		due[beside(p.proxyCert(name), "next")] = cert
 	}
 	for path, cert := range due {
-		next, err := ca.renew(cert, p.cfg.Now())
+		next, err := ca.Renew(cert, p.cfg.Now())
 		if err != nil {
 			return fileError(path, err)
 		}
-		if err := writeCerts(path, next); err != nil {
+		if err := pki.WriteCerts(path, next); err != nil {
 			return err
 		}
 	}
@@ -240,7 +243,7 @@ func (p *ProxyCA) Switch(ctx context.Context, r issuer.Rotation) (issuer.Rotatio
 		if err != nil {
 			return r, err
 		}
-		if err := errors.Join(writeCerts(p.oldServer(), server...), writeCerts(p.cfg.ServerCert, next...)); err != nil {
+		if err := errors.Join(pki.WriteCerts(p.oldServer(), server...), pki.WriteCerts(p.cfg.ServerCert, next...)); err != nil {
 			return r, err
 		}
 	}
@@ -312,7 +315,7 @@ func (p *ProxyCA) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rotatio
 			beside(p.proxyCert("NAME"), "next"), strings.Join(behind, ", ")), time.Time{}, time.Time{})
 	}
 	for _, path := range []string{p.cfg.ClientCA, p.cfg.Bundle} {
-		if err := writeCerts(path, ca); err != nil {
+		if err := pki.WriteCerts(path, ca); err != nil {
 			return r, err
 		}
 	}
@@ -364,7 +367,7 @@ func (p *ProxyCA) onlyNew(r issuer.Rotation) bool {
 // proxy shows a certificate of it.
 func (p *ProxyCA) restore(ctx context.Context, next *x509.Certificate) error {
 	if old, err := readCerts(p.oldServer()); err == nil {
-		if err := writeCerts(p.cfg.ServerCert, old...); err != nil {
+		if err := pki.WriteCerts(p.cfg.ServerCert, old...); err != nil {
 			return err
 		}
 		if err := p.reload(ctx); err != nil {
@@ -389,7 +392,7 @@ func (p *ProxyCA) restore(ctx context.Context, next *x509.Certificate) error {
 			return err
 		}
 		if rest := without(certs, caName(next)); len(rest) > 0 {
-			if err := writeCerts(path, rest...); err != nil {
+			if err := pki.WriteCerts(path, rest...); err != nil {
 				return err
 			}
 		}

@@ -3,17 +3,12 @@ package ownkeys
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +16,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/pki"
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/issuer/issuertest"
 )
@@ -40,26 +36,15 @@ type caWorld struct {
 func newCAWorld(t testing.TB) *caWorld {
 	t.Helper()
 	w := &caWorld{t: t, dir: t.TempDir(), clock: &leaps{at: time.Now(), by: time.Hour}}
-	ca, err := newAuthority(time.Now())
+	ca, err := pki.NewAuthority("daypass CA", time.Now())
 	w.must(err)
-	w.must(ca.save(w.path("ca.pem"), w.path("ca.key")))
-	leaf := func(file string, usage x509.ExtKeyUsage, change func(*x509.Certificate)) crypto.Signer {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		w.must(err)
-		template := &x509.Certificate{
-			Subject: pkix.Name{CommonName: file}, NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(leafLife),
-			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{usage},
-		}
-		change(template)
-		cert, err := sign(template, ca.cert, key.Public(), ca.key)
-		w.must(err)
-		w.must(writeCerts(w.path(file), cert))
-		return key
-	}
-	w.serverKey = leaf("server.pem", x509.ExtKeyUsageServerAuth, func(c *x509.Certificate) { c.DNSNames = []string{"daypass.example.com"} })
-	w.proxyKey = leaf("proxy-edge.pem", x509.ExtKeyUsageClientAuth, func(c *x509.Certificate) {
-		c.URIs = []*url.URL{{Scheme: "daypass", Host: "proxy", Path: "/edge"}}
-	})
+	server, err := ca.Server([]string{"daypass.example.com"}, time.Now())
+	w.must(err)
+	edge, err := ca.Proxy("edge", time.Now())
+	w.must(err)
+	w.must(ca.Save(w.path("ca.pem"), w.path("ca.key")))
+	w.must(errors.Join(pki.WriteCerts(w.path("server.pem"), server.Cert), pki.WriteCerts(w.path("proxy-edge.pem"), edge.Cert)))
+	w.serverKey, w.proxyKey = server.Key, edge.Key
 	w.must(w.load(context.Background()))
 	w.copyToProxy("ca.pem", "proxy-edge.pem")
 	return w

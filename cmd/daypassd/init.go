@@ -17,6 +17,7 @@ import (
 	"github.com/daypass-io/daypass/broker/policy"
 	"github.com/daypass-io/daypass/internal/cli"
 	"github.com/daypass-io/daypass/internal/keyfile"
+	"github.com/daypass-io/daypass/internal/pki"
 	"github.com/daypass-io/daypass/store"
 
 	_ "embed"
@@ -140,7 +141,7 @@ func initialize(dir string, o initOptions) (*audit.Signer, error) {
 
 func initPKI(dir, host, proxy string) error {
 	now := time.Now()
-	ca, err := newAuthority(dir, now)
+	ca, err := pki.NewAuthority("daypass CA", now)
 	if err != nil {
 		return err
 	}
@@ -148,7 +149,15 @@ func initPKI(dir, host, proxy string) error {
 	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
 		hosts = []string{"localhost", "127.0.0.1", "::1"}
 	}
-	return errors.Join(ca.server(dir, hosts, now), ca.proxy(dir, proxy, now))
+	server, serverErr := ca.Server(hosts, now)
+	edge, edgeErr := ca.Proxy(proxy, now)
+	if err := errors.Join(serverErr, edgeErr); err != nil {
+		return err
+	}
+	save := func(name string, p *pki.KeyPair) error {
+		return p.Save(filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key"))
+	}
+	return errors.Join(save("ca", &ca.KeyPair), save("server", server), save("proxy-"+proxy, edge))
 }
 
 func render(path, text string, o initOptions) error {

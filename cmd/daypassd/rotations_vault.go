@@ -88,17 +88,11 @@ func (v *vaultRootSection) keysProblems(s *settings, at *strictyaml.Node) strict
 }
 
 func (v *vaultRootSection) open(s *settings, w workshop) (issuer.Rotator, error) {
-	from, err := w.vault(v.Issuer)
+	from, verify, err := w.vault(v.Issuer, v.Verify)
 	if err != nil {
 		return nil, err
 	}
-	probe, err := v.Verify.probe()
-	if err != nil {
-		return nil, err
-	}
-	c := vault.RootConfig{
-		Path: v.Path, Engine: v.Engine, Verify: vault.VerifyConfig{Path: v.Verify.Path, Params: v.Verify.Params, Probe: probe},
-	}
+	c := vault.RootConfig{Path: v.Path, Engine: v.Engine, Verify: verify}
 	if v.Keys != nil {
 		if c.Keys, err = v.Keys.open(s, from, v.Issuer); err != nil {
 			return nil, err
@@ -133,13 +127,14 @@ func (v *keysSection) open(s *settings, from issuer.Issuer, name string) (issuer
 	})
 }
 
-// vault returns a Vault issuer by its name.
-func (w workshop) vault(name string) (*vault.Issuer, error) {
+// vault returns a Vault issuer by its name, and how a rotation of something of its proves that the new works.
+func (w workshop) vault(name string, verify verifySection) (*vault.Issuer, vault.VerifyConfig, error) {
 	v, ok := w.find(name).(*vault.Issuer)
 	if !ok {
-		return nil, cred.Errorf(cred.Invalid, "rotation", "there is no issuer with the driver vault of this name", "no vault %q", name)
+		return nil, vault.VerifyConfig{}, cred.Errorf(cred.Invalid, "rotation", "there is no issuer with the driver vault of this name", "no vault %q", name)
 	}
-	return v, nil
+	probe, err := verify.probe()
+	return v, vault.VerifyConfig{Path: verify.Path, Params: verify.Params, Probe: probe}, err
 }
 
 // appRoleSection is the broker's own secret ID at Vault; docs/rotation/vault.md says what each key means.
@@ -156,17 +151,11 @@ func (v *appRoleSection) problems(s *settings, at *strictyaml.Node) strictyaml.P
 }
 
 func (v *appRoleSection) open(_ *settings, w workshop) (issuer.Rotator, error) {
-	from, err := w.vault(v.Issuer)
+	from, verify, err := w.vault(v.Issuer, v.Verify)
 	if err != nil {
 		return nil, err
 	}
-	probe, err := v.Verify.probe()
-	if err != nil {
-		return nil, err
-	}
-	return from.SecretIDRotator(vault.SecretIDConfig{
-		RoleName: v.RoleName, Verify: vault.VerifyConfig{Path: v.Verify.Path, Params: v.Verify.Params, Probe: probe},
-	})
+	return from.SecretIDRotator(vault.SecretIDConfig{RoleName: v.RoleName, Verify: verify})
 }
 
 // kvSection is a secret that Vault keeps and that opens something else; docs/rotation/kv.md says what each
@@ -236,11 +225,7 @@ func (v *kvSection) problems(s *settings, at *strictyaml.Node) strictyaml.Proble
 }
 
 func (v *kvSection) open(s *settings, w workshop) (issuer.Rotator, error) {
-	from, err := w.vault(v.Issuer)
-	if err != nil {
-		return nil, err
-	}
-	probe, err := v.Verify.probe()
+	from, verify, err := w.vault(v.Issuer, v.Verify)
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +233,7 @@ func (v *kvSection) open(s *settings, w workshop) (issuer.Rotator, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kv.New(kv.Config{Keeper: from, Path: v.Path, Opener: opener, Overlap: v.Overlap, KeepVersions: v.KeepVersions, Verify: probe})
+	return kv.New(kv.Config{Keeper: from, Path: v.Path, Opener: opener, Overlap: v.Overlap, KeepVersions: v.KeepVersions, Verify: verify.Probe})
 }
 
 func (v *kvSection) opener(s *settings, w workshop) (kv.Opener, error) {

@@ -5,6 +5,8 @@ package flights
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -48,4 +50,42 @@ func (g *Group) Close(patience time.Duration) {
 	g.flying.Wait()
 	overdue.Stop()
 	g.cancel()
+}
+
+// The errors of Await, besides those of what it runs.
+var (
+	ErrClosed = errors.New("flights: nothing is begun any more") // so nothing ran
+	ErrLeft   = errors.New("flights: nobody waits any more")     // it is open what comes of it
+)
+
+// landing is what came of a flight.
+type landing[T any] struct {
+	made T
+	err  error
+}
+
+// Await begins fly, by a function such as Group.Go, and returns what comes of it. Once ctx has ended it waits
+// no more and returns ErrLeft with ctx's error; what is made after that is given to undo.
+func Await[T any](ctx context.Context, begin func(run func()) bool, fly func() (T, error), undo func(T)) (T, error) {
+	var none T
+	landed := make(chan landing[T])
+	begun := begin(func() {
+		made, err := fly()
+		select {
+		case landed <- landing[T]{made, err}:
+		case <-ctx.Done():
+			if err == nil {
+				undo(made)
+			}
+		}
+	})
+	if !begun {
+		return none, ErrClosed
+	}
+	select {
+	case l := <-landed:
+		return l.made, l.err
+	case <-ctx.Done():
+		return none, fmt.Errorf("%w: %w", ErrLeft, ctx.Err())
+	}
 }

@@ -69,6 +69,30 @@ type Answer struct {
 // RetryAfter is how long the server asks to be left alone, an hour at most; zero where it does not say.
 func (a Answer) RetryAfter() time.Duration { return retryAfter(a.Header) }
 
+// Clock is when the answer was given, by the server's clock, which the Date header tells; without one it
+// is when we asked.
+func (a Answer) Clock() time.Time {
+	if at, err := http.ParseTime(a.Header.Get("Date")); err == nil {
+		return at
+	}
+	return a.Asked
+}
+
+// LimitedFor is how long a rate limit lasts that the answer is about, a second at least and an hour at
+// most: by Retry-After in either form (RFC 9110, section 10.2.3), else until the Unix time in the header
+// reset; a minute where neither says.
+func (a Answer) LimitedFor(reset string) time.Duration {
+	limited, after := time.Minute, a.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(after, 10, 20); err == nil {
+		limited = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(after); err == nil {
+		limited = at.Sub(a.Clock())
+	} else if at, err := strconv.ParseInt(a.Header.Get(reset), 10, 64); err == nil {
+		limited = time.Unix(at, 0).Sub(a.Clock())
+	}
+	return min(max(limited, time.Second), time.Hour)
+}
+
 func (a Answer) ok() bool { return a.Status == http.StatusOK || a.Status == http.StatusCreated }
 
 func (r *Request) build(ctx context.Context, to string) (*http.Request, error) {

@@ -1,9 +1,10 @@
-// Package tokenapi talks to endpoints that make tokens: one POST, no redirect, a bounded answer, and an
-// error that tells how far the request can have come. The drivers of such sources are built on it: what
-// an error means for a lease is theirs to say.
+// Package tokenapi talks to servers that make tokens: token endpoints, which take a POST, and REST APIs.
+// No redirect, a bounded answer, and an error that tells how far the request can have come. The drivers of
+// such sources are built on it: what an error means for a lease is theirs to say.
 package tokenapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -19,14 +20,15 @@ import (
 )
 
 const (
-	maxAnswer = 256 << 10 // bytes read of one answer
-	tries     = 3         // of a request that may be repeated
+	maxAnswer = int64(256 << 10) // bytes read of one answer, unless a client says otherwise
+	tries     = 3                // of a request that may be repeated
 )
 
 // Client sends requests. It is safe for concurrent use.
 type Client struct {
-	HTTP    *http.Client
-	timeout time.Duration
+	HTTP      *http.Client
+	Timeout   time.Duration // bounds each request
+	MaxAnswer int64         // bytes read of one answer; zero: 256 KiB
 }
 
 // New returns a client that trusts the certificates of a PEM file, or the system's where its name is
@@ -36,7 +38,7 @@ func New(op, caFile string, timeout time.Duration) (*Client, error) {
 	if err != nil {
 		return nil, invalid(op, "the file with the token server's CA certificates can't be used", err.Error())
 	}
-	return &Client{HTTP: client, timeout: timeout}, nil
+	return &Client{HTTP: client, Timeout: timeout}, nil
 }
 
 // CheckURL refuses all but https, and http to loopback where that is allowed. Name is what the
@@ -56,52 +58,78 @@ func invalid(op, public, private string) error {
 	return &cred.Error{Kind: cred.Invalid, Op: op, Public: public, Err: errors.New("tokenapi: " + private)}
 }
 
-// Post sends a request once and never again: it may mint, or spend a refresh token. (net/http by
-// itself repeats no POST of which anything was sent.) Any status is an answer; an error is an *Error
-// without a status.
-func (c *Client) Post(ctx context.Context, to string, r *Request) (Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+// Do sends a request once, of whatever method. Any status is an answer. With an error, sent tells whether
+// there was a connection: without one nothing was done.
+func (c *Client) Do(r *http.Request) (a Answer, sent bool, err error) {
+	ctx, cancel := context.WithTimeout(r.Context(), c.Timeout)
 	defer cancel()
 	var connected atomic.Bool
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	asked := time.Now()
+	resp, err := c.HTTP.Do(r.WithContext(ctx))
+	if err != nil {
+		return Answer{}, connected.Load(), err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	longest := cmp.Or(c.MaxAnswer, maxAnswer)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, longest+1))
+	if err == nil && int64(len(body)) > longest {
+		err = errors.New("the answer is too long")
+	}
+	if err != nil {
+		return Answer{}, true, err
+	}
+	return Answer{Status: resp.StatusCode, Body: body, Header: resp.Header, Asked: asked}, true, nil
+}
+
+// Post sends a request once and never again: it may mint, or spend a refresh token. (net/http by
+// itself repeats no POST of which anything was sent.) Any status is an answer; an error is an *Error
+// without a status.
+func (c *Client) Post(ctx context.Context, to string, r *Request) (Answer, error) {
 	out, err := r.build(ctx, to)
 	if err != nil {
 		return Answer{}, &Error{Op: r.Op, Unsent: true, Err: err}
 	}
-	resp, err := c.HTTP.Do(out)
+	a, sent, err := c.Do(out)
 	if err != nil {
-		return Answer{}, &Error{Op: r.Op, Unsent: !connected.Load(), Err: err}
+		return Answer{}, &Error{Op: r.Op, Unsent: !sent, Err: err}
 	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(body) > maxAnswer {
-		err = errors.New("the answer is too long")
-	}
-	if err != nil {
-		return Answer{}, &Error{Op: r.Op, Err: err}
-	}
-	return Answer{Status: resp.StatusCode, Body: body, Header: resp.Header, Asked: asked}, nil
+	return a, nil
 }
 
 // PostPatiently sends a request up to three times, while it fails as again accepts and the context
 // leaves time for another try. A status other than 200 and 201 is an *Error, too, and one that came after a
 // try of which it is open what it did says so.
 func (c *Client) PostPatiently(ctx context.Context, to string, r *Request, again func(*Error) bool) (Answer, error) {
-	backoff, doubt := 100*time.Millisecond, false
-	for try := 1; ; try++ {
+	doubt := false
+	return patiently(ctx, func() (Answer, error) {
 		a, err := c.Post(ctx, to, r)
 		if err == nil && !a.ok() {
 			err = r.Failure(a)
 		}
-		failed, _ := errors.AsType[*Error](err)
-		if failed != nil {
+		if failed, ok := errors.AsType[*Error](err); ok {
 			failed.Doubt, doubt = doubt, doubt || failed.Open()
 		}
-		if failed == nil || try == tries || !again(failed) {
+		return a, err
+	}, func(err error) (time.Duration, bool) {
+		failed, ok := errors.AsType[*Error](err)
+		if !ok || !again(failed) {
+			return 0, false
+		}
+		return failed.RetryAfter, true
+	})
+}
+
+// patiently sends up to three times, while again accepts how it failed and ctx leaves time for another try.
+// What again returns is how long the server wants to be left alone; zero where it does not say.
+func patiently(ctx context.Context, send func() (Answer, error), again func(error) (time.Duration, bool)) (Answer, error) {
+	backoff := 100 * time.Millisecond
+	for try := 1; ; try++ {
+		a, err := send()
+		wait, repeat := again(err)
+		if !repeat || try == tries {
 			return a, err
 		}
-		wait := failed.RetryAfter
 		if wait == 0 {
 			wait = backoff/2 + rand.N(backoff) //nolint:gosec // G404: spreads retries, guards nothing
 			backoff *= 3

@@ -213,7 +213,7 @@ func (k *AccessKeys) ask(ctx context.Context, action string, form url.Values, gu
 func (k *AccessKeys) credentials(ctx context.Context) (aws.Credentials, error) {
 	c, err := k.cfg.Credentials(ctx)
 	if err != nil {
-		return aws.Credentials{}, notIssued("aws.keys", publicNoKey, err)
+		return aws.Credentials{}, issuer.NotIssued("aws.keys", "", publicNoKey, err)
 	}
 	field := func(name string) string { return c.Fields[name].RevealString() }
 	out := aws.Credentials{AccessKeyID: field("access_key_id"), SecretAccessKey: field("secret_access_key"), SessionToken: field("session_token")}

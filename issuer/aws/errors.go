@@ -77,7 +77,7 @@ func minting(life time.Duration, err error) error {
 	case !ok:
 		return err // from our own side, before anything was sent
 	case e.unsent:
-		return notIssued("aws.issue", publicGone, e)
+		return issuer.NotIssued("aws.issue", "", publicGone, e)
 	case e.busy():
 		return retryLater("aws.issue", e)
 	case e.status == 0, e.status >= 500:
@@ -94,18 +94,18 @@ func minting(life time.Duration, err error) error {
 func refusedBy(life time.Duration, e *callError) error {
 	switch e.code {
 	case "ExpiredTokenException", "ExpiredToken":
-		return because("CLOCK_SKEWED", notIssued("aws.issue", publicClock, e))
+		return issuer.NotIssued("aws.issue", "CLOCK_SKEWED", publicClock, e)
 	case "InvalidIdentityToken", "IDPRejectedClaim":
 		if e.skewed {
-			return because("CLOCK_SKEWED", notIssued("aws.issue", publicClock, e))
+			return issuer.NotIssued("aws.issue", "CLOCK_SKEWED", publicClock, e)
 		}
-		return because("IDENTITY_REFUSED", notIssued("aws.issue", publicIdentity, e))
+		return issuer.NotIssued("aws.issue", "IDENTITY_REFUSED", publicIdentity, e)
 	case "IDPCommunicationError":
-		return because("KEYS_UNREACHABLE", notIssued("aws.issue", publicKeys, e))
+		return issuer.NotIssued("aws.issue", "KEYS_UNREACHABLE", publicKeys, e)
 	case "RegionDisabledException":
-		return because("REGION_DISABLED", notIssued("aws.issue", publicRegion, e))
+		return issuer.NotIssued("aws.issue", "REGION_DISABLED", publicRegion, e)
 	case "", "InvalidAction":
-		return notIssued("aws.issue", publicNotAWS, e)
+		return issuer.NotIssued("aws.issue", "", publicNotAWS, e)
 	case "AccessDenied", "AccessDeniedException":
 		return invalid("SOURCE_REFUSED", publicTrust, e)
 	case "MalformedPolicyDocument":
@@ -126,20 +126,10 @@ func publicDuration(life time.Duration) string {
 		"raise that in IAM, shorten the rule's ttl, or set the issuer's max_duration", life)
 }
 
-func because(reason string, e *cred.Error) *cred.Error {
-	e.Reason = reason
-	return e
-}
-
 func retryLater(op string, e *callError) *cred.Error {
-	out := notIssued(op, publicBusy, e)
+	out := issuer.NotIssued(op, "", publicBusy, e)
 	out.RetryAfter = e.retryAfter
 	return out
-}
-
-// notIssued is an Unavailable of which it is certain that nothing was done.
-func notIssued(op, public string, err error) *cred.Error {
-	return &cred.Error{Kind: cred.Unavailable, Op: op, Public: public, Err: fmt.Errorf("%w: %w", issuer.ErrNotIssued, err)}
 }
 
 // lost is an Unavailable that leaves open whether a session was made.

@@ -83,7 +83,7 @@ func (i *Issuer) assume(ctx context.Context, p plan, life time.Duration) (*query
 func (i *Issuer) idToken(ctx context.Context, claims map[string]any) (cred.Secret, error) {
 	token, err := i.cfg.Source(ctx, i.cfg.Audience, claims)
 	if err != nil {
-		return cred.Secret{}, notIssued("aws.issue", publicNoToken, err)
+		return cred.Secret{}, issuer.NotIssued("aws.issue", "", publicNoToken, err)
 	}
 	if n := len(token.Reveal()); n < minToken || n > maxToken {
 		return cred.Secret{}, &cred.Error{

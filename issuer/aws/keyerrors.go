@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 // What people read of access keys.
@@ -29,7 +30,7 @@ func keysFailed(err error) error {
 	case !ok:
 		return err // from our own side, before anything was sent
 	case e.unsent:
-		return notIssued("aws.keys", publicGone, e)
+		return issuer.NotIssued("aws.keys", "", publicGone, e)
 	case e.busy():
 		return retryLater("aws.keys", e)
 	case e.status == 0, e.status >= 500:
@@ -45,16 +46,16 @@ func keysRefused(e *callError) error {
 	case "NoSuchEntity":
 		return &cred.Error{Kind: cred.NotFound, Op: "aws.keys", Public: publicNoUser, Err: e}
 	case "InvalidClientTokenId":
-		return because("KEY_UNKNOWN", notIssued("aws.keys", publicKeyUnknown, e))
+		return issuer.NotIssued("aws.keys", "KEY_UNKNOWN", publicKeyUnknown, e)
 	case "RequestExpired", "ExpiredToken", "RequestTimeTooSkewed":
-		return because("CLOCK_SKEWED", notIssued("aws.keys", publicKeyClock, e))
+		return issuer.NotIssued("aws.keys", "CLOCK_SKEWED", publicKeyClock, e)
 	case "SignatureDoesNotMatch":
 		if e.skewed {
-			return because("CLOCK_SKEWED", notIssued("aws.keys", publicKeyClock, e))
+			return issuer.NotIssued("aws.keys", "CLOCK_SKEWED", publicKeyClock, e)
 		}
-		return because("KEY_UNKNOWN", notIssued("aws.keys", publicKeyUnknown, e))
+		return issuer.NotIssued("aws.keys", "KEY_UNKNOWN", publicKeyUnknown, e)
 	case "EntityTemporarilyUnmodifiable":
-		return notIssued("aws.keys", publicKeysWait, e)
+		return issuer.NotIssued("aws.keys", "", publicKeysWait, e)
 	case "AccessDenied", "AccessDeniedException":
 		return &cred.Error{Kind: cred.Denied, Op: "aws.keys", Reason: "SOURCE_REFUSED", Public: publicKeysDenied, Err: e}
 	}

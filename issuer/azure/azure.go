@@ -16,6 +16,7 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/tokenapi"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 const (
@@ -123,7 +124,7 @@ func (i *Issuer) Close() error {
 // broker may not serve them yet.
 func (i *Issuer) Check(ctx context.Context) error {
 	if _, err := i.cfg.Source(ctx, i.cfg.Audience, assertionLife, nil); err != nil {
-		return notIssued("azure.check", "", publicSource, err)
+		return issuer.NotIssued("azure.check", "", publicSource, err)
 	}
 	return nil
 }

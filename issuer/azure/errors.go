@@ -2,7 +2,6 @@ package azure
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/daypass-io/daypass/cred"
@@ -67,19 +66,17 @@ func failed(err error) error {
 	e, ok := errors.AsType[*tokenapi.Error](err)
 	switch {
 	case !ok:
-		return notIssued(opIssue, "", publicGone, err)
+		return issuer.NotIssued(opIssue, "", publicGone, err)
 	case e.MayHaveMade():
 		return &cred.Error{Kind: cred.Unavailable, Op: opIssue, Reason: "ANSWER_LOST", Public: publicOfOpen(e), Err: e}
 	case e.Unsent:
-		return notIssued(opIssue, "", publicGone, err)
+		return issuer.NotIssued(opIssue, "", publicGone, err)
 	case e.Busy():
-		out := notIssued(opIssue, "SOURCE_LIMITS", publicBusy, e)
-		out.RetryAfter = e.RetryAfter
-		return out
+		return issuer.Limited(opIssue, publicBusy, e.RetryAfter, e)
 	}
 	t := troubleOf(e)
 	if t.ours {
-		return notIssued(opIssue, t.reason, t.public, e)
+		return issuer.NotIssued(opIssue, t.reason, t.public, e)
 	}
 	return &cred.Error{Kind: cred.Invalid, Op: opIssue, Reason: t.reason, Public: t.public, Err: e}
 }
@@ -102,11 +99,6 @@ func troubleOf(e *tokenapi.Error) trouble {
 		return trouble{"CLIENT_REFUSED", publicClient, true}
 	}
 	return trouble{"SOURCE_REFUSED", publicRefused, false}
-}
-
-// notIssued is an Unavailable of which it is certain that nothing was made.
-func notIssued(op, reason, public string, err error) *cred.Error {
-	return &cred.Error{Kind: cred.Unavailable, Op: op, Reason: reason, Public: public, Err: fmt.Errorf("%w: %w", issuer.ErrNotIssued, err)}
 }
 
 func refuse(reason, public string) error { return tokenapi.Refuse(opIssue, reason, public) }

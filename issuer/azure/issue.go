@@ -97,7 +97,7 @@ func (i *Issuer) mint(ctx context.Context, p plan) (tokenapi.Token, error) {
 	}
 	assertion, err := i.cfg.Source(ctx, i.cfg.Audience, assertionLife, claims)
 	if err != nil {
-		return tokenapi.Token{}, notIssued(opIssue, "", publicSource, err)
+		return tokenapi.Token{}, issuer.NotIssued(opIssue, "", publicSource, err)
 	}
 	r := tokenapi.NewRequest("token")
 	r.Set("grant_type", "client_credentials")

@@ -21,6 +21,7 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/outbound"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -53,7 +54,7 @@ type Config struct {
 // Issuer gives out the session of one seat. It is an issuer.Issuer, safe for concurrent use.
 type Issuer struct {
 	cfg  Config
-	http *http.Client
+	http *tokenapi.Client
 
 	life   context.Context // of requests; ends with Close
 	cancel context.CancelFunc
@@ -92,7 +93,7 @@ func New(cfg Config) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Issuer{cfg: cfg, http: h}
+	i := &Issuer{cfg: cfg, http: &tokenapi.Client{HTTP: h, Timeout: cfg.Timeout}}
 	i.life, i.cancel = context.WithCancel(context.Background())
 	return i, nil
 }

@@ -2,13 +2,11 @@ package copilot
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
-	"github.com/daypass-io/daypass/issuer"
 )
 
 // What people read.
@@ -23,19 +21,9 @@ const (
 	publicClosed   = "the broker is shutting down; try again in a moment"
 )
 
-// notIssued is an Unavailable of which it is certain that nothing was made.
-func notIssued(op, public string, err error) *cred.Error {
-	return &cred.Error{Kind: cred.Unavailable, Op: op, Public: public, Err: fmt.Errorf("%w: %w", issuer.ErrNotIssued, err)}
-}
-
 // unanswered is an Unavailable that leaves open whether a session was made.
 func unanswered(err error) error {
 	return &cred.Error{Kind: cred.Unavailable, Op: "copilot.issue", Public: publicGone, Err: err}
-}
-
-func withReason(reason string, e *cred.Error) error {
-	e.Reason = reason
-	return e
 }
 
 func refuse(reason, public string) error {

@@ -3,4 +3,4 @@ package copilot
 import "net/http"
 
 // SetTransport puts an issuer's answers into a test's hand.
-func SetTransport(i *Issuer, t http.RoundTripper) { i.http.Transport = t }
+func SetTransport(i *Issuer, t http.RoundTripper) { i.http.HTTP.Transport = t }

@@ -4,20 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 const (
 	apiVersion = "2025-04-01" // X-GitHub-Api-Version, as microsoft/vscode-copilot-chat sends it
-	maxAnswer  = 256 << 10    // bytes
 	maxLife    = 24 * time.Hour
 	ahead      = 5 * time.Minute // how long before its end a session without refresh_in is refreshed
 )
@@ -35,15 +34,14 @@ type wireSession struct {
 
 // fetch asks for a session once.
 func (i *Issuer) fetch(ctx context.Context, seat cred.Secret) (session, error) {
-	asked := time.Now()
-	status, header, body, err := i.get(ctx, seat)
+	a, err := i.get(ctx, seat)
 	if err != nil {
 		return session{}, err
 	}
-	if status != http.StatusOK && status != http.StatusCreated {
-		return session{}, refusal(status, header, body)
+	if a.Status != http.StatusOK && a.Status != http.StatusCreated {
+		return session{}, refusal(a)
 	}
-	s, err := i.cfg.read(body, header, asked)
+	s, err := i.cfg.read(a)
 	if err == nil && !s.usable(time.Now()) {
 		err = errors.New("copilot: the session ends too soon to be of use")
 	}
@@ -53,12 +51,10 @@ func (i *Issuer) fetch(ctx context.Context, seat cred.Secret) (session, error) {
 	return s, nil
 }
 
-func (i *Issuer) get(ctx context.Context, seat cred.Secret) (status int, h http.Header, body []byte, err error) {
-	connected := false
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected = true }})
+func (i *Issuer) get(ctx context.Context, seat cred.Secret) (tokenapi.Answer, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, i.cfg.URL, nil)
 	if err != nil {
-		return 0, nil, nil, notIssued("copilot.issue", publicGone, err)
+		return tokenapi.Answer{}, issuer.NotIssued("copilot.issue", "", publicGone, err)
 	}
 	r.Header.Set("Authorization", "token "+seat.RevealString())
 	r.Header.Set("Accept", "application/json")
@@ -69,62 +65,45 @@ func (i *Issuer) get(ctx context.Context, seat cred.Secret) (status int, h http.
 			r.Header.Set(name, value)
 		}
 	}
-	resp, err := i.http.Do(r)
-	if err != nil && !connected {
-		return 0, nil, nil, notIssued("copilot.issue", publicGone, err)
+	a, sent, err := i.http.Do(r)
+	switch {
+	case err != nil && !sent:
+		return a, issuer.NotIssued("copilot.issue", "", publicGone, err)
+	case err != nil:
+		return a, unanswered(err)
 	}
-	if err != nil {
-		return 0, nil, nil, unanswered(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(body) > maxAnswer {
-		err = errors.New("copilot: the answer is too long")
-	}
-	if err != nil {
-		return 0, nil, nil, unanswered(err)
-	}
-	return resp.StatusCode, resp.Header, body, nil
+	return a, nil
 }
 
 // read reads an answer. Errors quote nothing of it.
-func (cfg *Config) read(body []byte, h http.Header, asked time.Time) (session, error) {
+func (cfg *Config) read(a tokenapi.Answer) (session, error) {
 	var w wireSession
-	if err := json.Unmarshal(body, &w); err != nil {
+	if err := json.Unmarshal(a.Body, &w); err != nil {
 		return session{}, errors.New("copilot: the answer is no JSON object of a session")
 	}
-	if !printable(w.Token) {
+	if !tokenapi.Printable(w.Token) {
 		return session{}, errors.New("copilot: the answer holds no token, or one that no header can carry")
 	}
 	endpoint, err := cfg.apiURL(w.Endpoints.API)
 	if err != nil {
 		return session{}, err
 	}
-	life := lifeOf(w.ExpiresAt, h, asked)
+	life := lifeOf(w.ExpiresAt, a)
 	refresh := time.Duration(min(max(w.RefreshIn, 0), maxLife.Seconds())) * time.Second
 	if refresh == 0 || refresh > life-minLeft {
 		refresh = max(life-ahead, life/2)
 	}
-	return session{token: cred.SecretString(w.Token), endpoint: endpoint, refreshAt: asked.Add(refresh), notAfter: asked.Add(life)}, nil
+	return session{token: cred.SecretString(w.Token), endpoint: endpoint, refreshAt: a.Asked.Add(refresh), notAfter: a.Asked.Add(life)}, nil
 }
 
-// lifeOf is how long a session lives from now on. expires_at is an instant of GitHub's clock, which
-// the Date header tells, so that a clock of ours that is wrong does not matter.
-func lifeOf(expiresAt float64, h http.Header, asked time.Time) time.Duration {
-	theirs, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		theirs = asked
-	}
-	seconds := expiresAt - float64(theirs.Unix())
+// lifeOf is how long a session lives from now on. expires_at is an instant of GitHub's clock, so that a
+// clock of ours that is wrong does not matter.
+func lifeOf(expiresAt float64, a tokenapi.Answer) time.Duration {
+	seconds := expiresAt - float64(a.Clock().Unix())
 	if !(seconds > 0) {
 		return 0
 	}
 	return time.Duration(min(seconds, maxLife.Seconds())) * time.Second
-}
-
-// printable reports whether a header can carry a text.
-func printable(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // wireRefusal is an answer that is no session.
@@ -137,27 +116,27 @@ type wireRefusal struct {
 
 // refusal reads an answer that is no session. GitHub answers 403 for a seat that is not there, for a
 // client that it does not want, and for too many requests.
-func refusal(status int, h http.Header, body []byte) error {
+func refusal(a tokenapi.Answer) error {
 	var w wireRefusal
-	_ = json.Unmarshal(body, &w) // a page in its place leaves the status alone
+	_ = json.Unmarshal(a.Body, &w) // a page in its place leaves the status alone
 	id := identifier(w.Details.NotificationID)
-	cause := fmt.Errorf("copilot: status %d, notification %q", status, id)
-	limited := strings.Contains(strings.ToLower(w.Message), "rate limit") || h.Get("X-Ratelimit-Remaining") == "0"
+	cause := fmt.Errorf("copilot: status %d, notification %q", a.Status, id)
+	limited := strings.Contains(strings.ToLower(w.Message), "rate limit") || a.Header.Get("X-Ratelimit-Remaining") == "0"
 	switch {
-	case status >= 500, status < 400:
+	case a.Status >= 500, a.Status < 400:
 		return unanswered(cause)
-	case status == http.StatusTooManyRequests, status == http.StatusForbidden && limited:
-		e := notIssued("copilot.issue", publicBusy, cause)
-		e.RetryAfter = retryAfter(h)
+	case a.Status == http.StatusTooManyRequests, a.Status == http.StatusForbidden && limited:
+		e := issuer.NotIssued("copilot.issue", "", publicBusy, cause)
+		e.RetryAfter = retryAfter(a.Header)
 		return e
-	case status == http.StatusUnauthorized:
-		return withReason("SEAT_SIGNED_OUT", notIssued("copilot.issue", publicSeat, cause))
+	case a.Status == http.StatusUnauthorized:
+		return issuer.NotIssued("copilot.issue", "SEAT_SIGNED_OUT", publicSeat, cause)
 	case id == "programmatic_token_generation", id == "go_http_client":
-		return withReason("CLIENT_UNWANTED", notIssued("copilot.issue", publicUnwanted, cause))
+		return issuer.NotIssued("copilot.issue", "CLIENT_UNWANTED", publicUnwanted, cause)
 	case id != "":
-		return withReason("SEAT_REFUSED", notIssued("copilot.issue", publicNoSeat+" ("+id+")", cause))
+		return issuer.NotIssued("copilot.issue", "SEAT_REFUSED", publicNoSeat+" ("+id+")", cause)
 	}
-	return withReason("SEAT_REFUSED", notIssued("copilot.issue", publicNoSeat, cause))
+	return issuer.NotIssued("copilot.issue", "SEAT_REFUSED", publicNoSeat, cause)
 }
 
 // identifier returns a text if it is one word such as GitHub names its notices with.

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 // minLeft is how long a session must still live to be given out.
@@ -41,7 +43,7 @@ func (i *Issuer) current(ctx context.Context) (session, error) {
 	i.mu.Lock()
 	if i.closed {
 		i.mu.Unlock()
-		return session{}, notIssued("copilot.issue", publicClosed, errors.New("copilot: closed"))
+		return session{}, issuer.NotIssued("copilot.issue", "", publicClosed, errors.New("copilot: closed"))
 	}
 	s := i.session
 	usable := i.seat == seat.Fingerprint() && s.usable(now)
@@ -94,11 +96,11 @@ func (i *Issuer) fly(f *flight, seat cred.Secret) {
 
 func (i *Issuer) readSeat(ctx context.Context) (cred.Secret, error) {
 	seat, err := i.cfg.Seat(ctx)
-	if err == nil && !printable(seat.RevealString()) {
+	if err == nil && !tokenapi.Printable(seat.RevealString()) {
 		err = errors.New("copilot: the seat's token is empty, or no header can carry it")
 	}
 	if err != nil {
-		return cred.Secret{}, notIssued("copilot.seat", publicSeatFile, err)
+		return cred.Secret{}, issuer.NotIssued("copilot.seat", "", publicSeatFile, err)
 	}
 	return seat, nil
 }

@@ -2,7 +2,6 @@ package gcp
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/tokenapi"
@@ -48,15 +47,13 @@ func failed(err error, last bool, at step) error {
 	e, ok := errors.AsType[*tokenapi.Error](err)
 	switch {
 	case !ok:
-		return notIssued(opIssue, "", publicGone, err)
+		return issuer.NotIssued(opIssue, "", publicGone, err)
 	case e.MayHaveMade() && last:
 		return &cred.Error{Kind: cred.Unavailable, Op: opIssue, Reason: "ANSWER_LOST", Public: publicOfOpen(e, publicLost), Err: e}
 	case e.Busy():
-		out := notIssued(opIssue, "SOURCE_LIMITS", publicBusy, e)
-		out.RetryAfter = e.RetryAfter
-		return out
+		return issuer.Limited(opIssue, publicBusy, e.RetryAfter, e)
 	case e.Unsent, e.Open():
-		return notIssued(opIssue, "", publicOfOpen(e, publicGone), e)
+		return issuer.NotIssued(opIssue, "", publicOfOpen(e, publicGone), e)
 	}
 	switch at {
 	case impersonation:
@@ -79,11 +76,11 @@ func publicOfOpen(e *tokenapi.Error, silent string) string {
 func federationRefused(e *tokenapi.Error) error {
 	switch e.Code {
 	case "invalid_grant":
-		return notIssued(opIssue, "ID_TOKEN_REFUSED", publicSubject, e)
+		return issuer.NotIssued(opIssue, "ID_TOKEN_REFUSED", publicSubject, e)
 	case "unauthorized_client":
-		return notIssued(opIssue, "ATTRIBUTE_CONDITION", publicCondition, e)
+		return issuer.NotIssued(opIssue, "ATTRIBUTE_CONDITION", publicCondition, e)
 	case "invalid_target":
-		return notIssued(opIssue, "PROVIDER_UNKNOWN", publicProvider, e)
+		return issuer.NotIssued(opIssue, "PROVIDER_UNKNOWN", publicProvider, e)
 	}
 	return refused("SOURCE_REFUSED", publicRefused, e)
 }
@@ -93,16 +90,11 @@ func federationRefused(e *tokenapi.Error) error {
 func impersonationRefused(e *tokenapi.Error) error {
 	switch e.Status {
 	case 401:
-		return notIssued(opIssue, "ID_TOKEN_REFUSED", publicSubject, e)
+		return issuer.NotIssued(opIssue, "ID_TOKEN_REFUSED", publicSubject, e)
 	case 403, 404:
 		return refused("IMPERSONATION_REFUSED", publicAccount, e)
 	}
 	return refused("SOURCE_REFUSED", publicRefused, e)
-}
-
-// notIssued is an Unavailable of which it is certain that nothing was made for the lease.
-func notIssued(op, reason, public string, err error) *cred.Error {
-	return &cred.Error{Kind: cred.Unavailable, Op: op, Reason: reason, Public: public, Err: fmt.Errorf("%w: %w", issuer.ErrNotIssued, err)}
 }
 
 func refused(reason, public string, err error) error {

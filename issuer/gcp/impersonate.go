@@ -3,7 +3,6 @@ package gcp
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"time"
 
@@ -57,19 +56,10 @@ func readGenerated(r *tokenapi.Request, a tokenapi.Answer) (held, error) {
 		// The cause is not kept: it may quote the answer.
 		return held{}, r.Odd(a, "the answer holds no access token, or no instant at which it ends")
 	}
-	end := a.Asked.Add(lifeOf(w.ExpireTime, a))
+	// expireTime is an instant of Google's clock, so that a clock of ours that is wrong does not matter.
+	end := a.Asked.Add(min(w.ExpireTime.Sub(a.Clock()), 24*time.Hour))
 	if !end.After(a.Asked) {
 		return held{}, r.Odd(a, "the token of the answer has ended")
 	}
 	return held{token: cred.SecretString(w.AccessToken), until: end, end: end}, nil
-}
-
-// lifeOf is how long a token lives from the request on. expireTime is an instant of Google's clock,
-// which the Date header tells, so that a clock of ours that is wrong does not matter.
-func lifeOf(expires time.Time, a tokenapi.Answer) time.Duration {
-	theirs, err := http.ParseTime(a.Header.Get("Date"))
-	if err != nil {
-		theirs = a.Asked
-	}
-	return min(expires.Sub(theirs), 24*time.Hour)
 }

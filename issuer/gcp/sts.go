@@ -10,6 +10,7 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/tokenapi"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 // Kinds of token that are exchanged, RFC 8693, section 3, and the grant that does it.
@@ -42,7 +43,7 @@ func (i *Issuer) sign(ctx context.Context, p plan) (held, error) {
 	now := time.Now()
 	token, err := i.cfg.Source(ctx, i.cfg.Audience, life, claims)
 	if err != nil {
-		return held{}, notIssued(opIssue, "", publicSource, err)
+		return held{}, issuer.NotIssued(opIssue, "", publicSource, err)
 	}
 	return held{token: token, until: now.Add(life), end: now.Add(life)}, nil
 }

@@ -9,7 +9,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,7 +21,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/daypass-io/daypass/cred"
-	"github.com/daypass-io/daypass/issuer"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 )
 
 // counting counts signatures.
@@ -279,32 +278,13 @@ func TestLimitOf(t *testing.T) {
 		"suspended":                  {403, header("X-RateLimit-Remaining", "4999"), "https://docs.github.com/rest", 0},
 		"remaining in a good answer": {200, header("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", unix(time.Minute)), "", 0},
 		"404 with Retry-After":       {404, header("Retry-After", "5"), "", 0},
-		"seconds":                    {429, header("Retry-After", "7"), "", 7 * time.Second},
-		"no second":                  {429, header("Retry-After", "0"), "", time.Second},
-		"a date":                     {403, header("Retry-After", now.Add(9*time.Second).Format(http.TimeFormat)), "", 9 * time.Second},
-		"a date that was":            {403, header("Retry-After", now.Add(-time.Hour).Format(http.TimeFormat)), "", time.Second},
-		"a week":                     {403, header("Retry-After", "604800"), "", time.Hour},
-		"negative":                   {403, header("Retry-After", "-1"), "", time.Minute},
 		"Retry-After before reset":   {403, header("Retry-After", "3", "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", unix(time.Hour)), "", 3 * time.Second},
 		"reset":                      {403, header("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", unix(90*time.Second)), "", 90 * time.Second},
-		"reset, by GitHub's clock":   {403, header("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", unix(90*time.Second), "Date", now.Add(time.Minute).Format(http.TimeFormat)), "", 30 * time.Second},
-		"reset that can't be read":   {403, header("X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "soon"), "", time.Minute},
 		"told by the documentation":  {403, header(), about, time.Minute},
 		"429 and nothing else":       {429, header(), "", time.Minute},
 	} {
-		if got := limitOf(answer{status: c.status, header: c.header}, c.url, now); got != c.want {
+		if got := limitOf(tokenapi.Answer{Status: c.status, Header: c.header, Asked: now}, c.url); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
-	}
-}
-
-// TestErrorsAreTyped: a failed call that was told already is not judged a second time.
-func TestErrorsAreTyped(t *testing.T) {
-	failed := &callError{op: "DELETE /installation/token", answer: answer{status: 404}, err: errors.New("status 404")}
-	if callOf(failed) != failed || callOf(lost(failed)) != nil || statusOf(lost(failed)) != 0 {
-		t.Error("a failed call inside of an error that was told counts")
-	}
-	if !errors.Is(limited("op", failed), issuer.ErrNotIssued) {
-		t.Error("a limited request does not say that nothing was made")
 	}
 }

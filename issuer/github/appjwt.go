@@ -11,6 +11,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 // GitHub takes a JWT that ends within ten minutes by its clock and does not begin in the future.
@@ -67,7 +69,7 @@ func (a *appTokens) sign(ctx context.Context, now time.Time) (cred.Secret, error
 	}
 	signature, err := a.signer.SignRS256(ctx, []byte(input))
 	if err != nil {
-		return cred.Secret{}, notIssued("github.sign", "the broker can't sign as its GitHub App; its operator has to look at the app's private key", err)
+		return cred.Secret{}, issuer.NotIssued("github.sign", "", "the broker can't sign as its GitHub App; its operator has to look at the app's private key", err)
 	}
 	return cred.SecretString(input + "." + base64.RawURLEncoding.EncodeToString(signature)), nil
 }
@@ -87,7 +89,7 @@ func (a *appTokens) refused(token cred.Secret, header http.Header) error {
 	}
 	switch skew := date.Sub(now).Round(time.Second); {
 	case skew.Abs() > maxSkew:
-		return notIssued("github.sign", "the broker's clock differs from GitHub's by more than ten minutes; its operator has to set it right",
+		return issuer.NotIssued("github.sign", "", "the broker's clock differs from GitHub's by more than ten minutes; its operator has to set it right",
 			fmt.Errorf("github: GitHub's clock is %v ahead of ours", skew))
 	case skew.Abs() > time.Second: // the header has whole seconds
 		a.skew = skew
@@ -108,11 +110,11 @@ func asApp[T any](ctx context.Context, i *Issuer, send func(jwt cred.Secret) (T,
 			return none, err
 		}
 		got, err := send(token)
-		failed := callOf(err)
-		if failed == nil || failed.answer.status != http.StatusUnauthorized {
+		failed := tokenapi.CallOf(err)
+		if failed == nil || failed.Answer.Status != http.StatusUnauthorized {
 			return got, err
 		}
-		if skewed := i.app.refused(token, failed.answer.header); skewed != nil {
+		if skewed := i.app.refused(token, failed.Answer.Header); skewed != nil {
 			return got, skewed
 		}
 		if !again {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/flights"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 )
 
 const (
@@ -58,7 +59,7 @@ type Sealer interface {
 type Issuer struct {
 	baseURL string
 	timeout time.Duration
-	client  *client
+	api     *tokenapi.API
 	app     *appTokens
 	sealer  Sealer
 
@@ -89,12 +90,12 @@ func New(cfg Config) (*Issuer, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
 	}
-	c, err := newClient(cfg)
+	api, err := newAPI(cfg)
 	if err != nil {
 		return nil, err
 	}
 	i := &Issuer{
-		baseURL: cfg.BaseURL, timeout: cfg.Timeout, client: c, sealer: cfg.Sealer,
+		baseURL: cfg.BaseURL, timeout: cfg.Timeout, api: api, sealer: cfg.Sealer,
 		app:           &appTokens{app: cfg.App, signer: cfg.Signer, now: time.Now},
 		installations: map[string]installation{}, flying: flights.New(),
 	}
@@ -104,14 +105,14 @@ func New(cfg Config) (*Issuer, error) {
 // Close waits for requests that are minting now, for no longer than Timeout.
 func (i *Issuer) Close() error {
 	i.flying.Close(i.timeout)
-	i.client.http.CloseIdleConnections()
+	i.api.Client.HTTP.CloseIdleConnections()
 	return nil
 }
 
 // Check asks GitHub who the app is. An error says what the operator has to do.
 func (i *Issuer) Check(ctx context.Context) error {
-	_, err := asApp(ctx, i, func(jwt cred.Secret) (answer, error) {
-		return i.client.doRetrying(ctx, request{method: "GET", path: "/app", bearer: jwt, want: 200})
+	_, err := asApp(ctx, i, func(jwt cred.Secret) (tokenapi.Answer, error) {
+		return i.api.DoPatiently(ctx, tokenapi.Call{Method: "GET", Path: "/app", Token: jwt, Want: 200})
 	})
 	if err != nil {
 		return harmless("github.check", err)

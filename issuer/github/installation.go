@@ -12,6 +12,8 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 // installation is what GitHub says of the app at one owner.
@@ -58,26 +60,26 @@ func (i *Issuer) forget(owner string) {
 func (i *Issuer) lookUp(ctx context.Context, owner string) (installation, error) {
 	var err error
 	for _, kind := range []string{"orgs", "users"} {
-		var got answer
-		got, err = asApp(ctx, i, func(jwt cred.Secret) (answer, error) {
-			return i.client.doRetrying(ctx, request{method: "GET", path: "/" + kind + "/" + url.PathEscape(owner) + "/installation", bearer: jwt, want: 200})
+		var got tokenapi.Answer
+		got, err = asApp(ctx, i, func(jwt cred.Secret) (tokenapi.Answer, error) {
+			return i.api.DoPatiently(ctx, tokenapi.Call{Method: "GET", Path: "/" + kind + "/" + url.PathEscape(owner) + "/installation", Token: jwt, Want: 200})
 		})
 		if err == nil {
 			return readInstallation(owner, got)
 		}
-		if statusOf(err) != http.StatusNotFound {
+		if tokenapi.StatusOf(err) != http.StatusNotFound {
 			return installation{}, harmless("github.installation", err)
 		}
 	}
 	return installation{}, noInstallation("the GitHub App is not installed at this target's owner; its operator has to install it there", err)
 }
 
-func readInstallation(owner string, got answer) (installation, error) {
+func readInstallation(owner string, got tokenapi.Answer) (installation, error) {
 	var found installation
-	err := json.Unmarshal(got.body, &found)
+	err := json.Unmarshal(got.Body, &found)
 	switch {
 	case err != nil:
-		return installation{}, notIssued("github.installation", publicGone, fmt.Errorf("github: the installation can't be read: %w", err))
+		return installation{}, issuer.NotIssued("github.installation", "", publicGone, fmt.Errorf("github: the installation can't be read: %w", err))
 	case found.ID <= 0 || !strings.EqualFold(found.Account.Login, owner):
 		return installation{}, noInstallation("GitHub named another account than this target's owner; its operator has to look at it",
 			fmt.Errorf("github: asked for %s, got the installation %d of %.100q", owner, found.ID, found.Account.Login))

@@ -8,12 +8,19 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/flights"
 	"github.com/daypass-io/daypass/internal/outbound"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
-// gitUser is the user name that goes with a token to git over https.
-const gitUser = "x-access-token"
+const (
+	opIssue = "github.issue"
+	// gitUser is the user name that goes with a token to git over https.
+	gitUser = "x-access-token"
+	// tries is how often a token is asked for in all, where none was made.
+	tries = 3
+)
 
 // Issue makes a token for the repositories and permissions of the target's credential, or for those
 // among them that the grant's parameters name. Its own end is GitHub's, an hour from now; it is the
@@ -27,7 +34,7 @@ func (i *Issuer) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, 
 	}
 	if !time.Now().Before(spec.NotAfter) {
 		return cred.Credential{}, cred.Lease{}, &cred.Error{
-			Kind: cred.Invalid, Op: "github.issue", Reason: "ENDED", Public: "nothing is left of what was granted; ask for a new grant",
+			Kind: cred.Invalid, Op: opIssue, Reason: "ENDED", Public: "nothing is left of what was granted; ask for a new grant",
 		}
 	}
 	made, err := i.issue(ctx, w)
@@ -62,68 +69,49 @@ func (i *Issuer) issue(ctx context.Context, w want) (minted, error) {
 			return minted{}, err
 		}
 		made, err := asApp(ctx, i, func(jwt cred.Secret) (minted, error) {
-			return i.fly(ctx, w, request{
-				method: "POST", path: fmt.Sprintf("/app/installations/%d/access_tokens", at.ID), bearer: jwt, want: http.StatusCreated,
-				body: tokenRequest{Repositories: w.repositories, Permissions: w.permissions},
+			return i.fly(ctx, w, tokenapi.Call{
+				Method: "POST", Path: fmt.Sprintf("/app/installations/%d/access_tokens", at.ID), Token: jwt, Want: http.StatusCreated,
+				Body: tokenRequest{Repositories: w.repositories, Permissions: w.permissions},
 			})
 		})
-		failed := callOf(err)
+		failed := tokenapi.CallOf(err)
 		if failed == nil {
 			return made, err
 		}
-		if s := failed.answer.status; s == http.StatusNotFound || s == http.StatusForbidden && failed.limited == 0 {
+		if s := failed.Answer.Status; s == http.StatusNotFound || s == http.StatusForbidden && failed.Limited == 0 {
 			i.forget(w.owner)
 		}
-		again := failed.answer.status == http.StatusNotFound && try == 1
-		if !again && (failed.limited == 0 || try == tries || !outbound.Pause(ctx, failed.limited)) {
+		again := failed.Answer.Status == http.StatusNotFound && try == 1
+		if !again && (failed.Limited == 0 || try == tries || !outbound.Pause(ctx, failed.Limited)) {
 			return made, err
 		}
 	}
 }
 
-// landing is what came of a flight.
-type landing struct {
-	made minted
-	err  error
-}
-
-var errClosed = errors.New("github: the issuer is closed")
-
 // fly sends the one request that mints, and returns when it has been answered or ctx has ended. The
 // answer is awaited in either case, for no longer than Timeout.
-func (i *Issuer) fly(ctx context.Context, w want, r request) (minted, error) {
+func (i *Issuer) fly(ctx context.Context, w want, r tokenapi.Call) (minted, error) {
 	if err := ctx.Err(); err != nil {
-		return minted{}, notIssued("github.issue", publicGone, err)
+		return minted{}, issuer.NotIssued(opIssue, "", publicGone, err)
 	}
-	landed := make(chan landing)
-	started := i.flying.Go(func() {
-		made, err := i.mint(i.flying.Life(), w, r)
-		select {
-		case landed <- landing{made, err}:
-		case <-ctx.Done():
-			if err == nil {
-				_ = i.revoke(i.flying.Life(), made.token) // it ends within the hour in any case
-			}
-		}
-	})
-	if !started {
-		return minted{}, notIssued("github.issue", publicGone, errClosed)
+	life := i.flying.Life()
+	made, err := flights.Await(ctx, i.flying.Go,
+		func() (minted, error) { return i.mint(life, w, r) },
+		func(late minted) { _ = i.revoke(life, late.token) }) // it ends within the hour in any case
+	switch {
+	case errors.Is(err, flights.ErrClosed):
+		return minted{}, issuer.NotIssued(opIssue, "", publicGone, err)
+	case errors.Is(err, flights.ErrLeft):
+		return minted{}, lost(err)
 	}
-	select {
-	case l := <-landed:
-		return l.made, l.err
-	case <-ctx.Done():
-		return minted{}, lost(ctx.Err())
-	}
+	return made, err
 }
 
 // mint sends the request once and compares what comes back with what was asked. A token that is not
 // what was asked, or that can't be revoked later, is revoked now. What it returns was made.
-func (i *Issuer) mint(ctx context.Context, w want, r request) (minted, error) {
-	got, err := i.client.do(ctx, r)
-	if failed := callOf(err); failed != nil && failed.answer.status/100 == 2 {
-		got = failed.answer // not what GitHub says it answers, so not what we asked; but it may hold a token
-	} else if err != nil {
+func (i *Issuer) mint(ctx context.Context, w want, r tokenapi.Call) (minted, error) {
+	got, err := i.api.Do(ctx, r)
+	if err != nil && got.Status/100 != 2 { // another 2xx is not what we asked for either, but may hold a token
 		return minted{}, err
 	}
 	made, unlike := readToken(w, got)
@@ -143,7 +131,7 @@ func (i *Issuer) undo(ctx context.Context, token cred.Secret, why error) error {
 		return lost(fmt.Errorf("github: a token that is not what was asked could not be revoked: %w", errors.Join(why, err)))
 	}
 	return &cred.Error{
-		Kind: cred.Invalid, Op: "github.issue", Reason: "SOURCE_GAVE_OTHER",
+		Kind: cred.Invalid, Op: opIssue, Reason: "SOURCE_GAVE_OTHER",
 		Public: "GitHub made another token than was asked, so it was revoked and nobody got it; the broker's operator has to look at it",
 		Err:    why,
 	}

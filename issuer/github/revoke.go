@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 )
 
 // handlePrefix begins every handle of the form that this code writes.
@@ -32,8 +33,8 @@ func (i *Issuer) Revoke(ctx context.Context, l cred.Lease) error {
 
 // revoke ends a token. GitHub answers 204, and 401 for one that has ended or never was.
 func (i *Issuer) revoke(ctx context.Context, token cred.Secret) error {
-	_, err := i.client.doRetrying(ctx, request{method: "DELETE", path: "/installation/token", bearer: token, want: http.StatusNoContent})
-	if statusOf(err) == http.StatusUnauthorized {
+	_, err := i.api.DoPatiently(ctx, tokenapi.Call{Method: "DELETE", Path: "/installation/token", Token: token, Want: http.StatusNoContent})
+	if tokenapi.StatusOf(err) == http.StatusUnauthorized {
 		return nil
 	}
 	return err

@@ -21,6 +21,7 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/keyfile"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -95,7 +96,7 @@ func (k *keyRotator) Check(ctx context.Context, _ issuer.Rotation) ([]cred.Findi
 	}
 	app, err := k.ask(ctx, current)
 	switch {
-	case statusOf(err) == http.StatusUnauthorized:
+	case tokenapi.StatusOf(err) == http.StatusUnauthorized:
 		return []cred.Finding{{Name: "key in use", Text: "GitHub does not take the key " + current.name()}}, nil
 	case err != nil:
 		return nil, unanswered("github.check", err)
@@ -124,7 +125,7 @@ func (k *keyRotator) Prepare(ctx context.Context, r issuer.Rotation) (issuer.Rot
 	if err != nil {
 		return r, waits("github.prepare", k.toDo(app), err)
 	}
-	if _, err := k.ask(ctx, next); statusOf(err) == http.StatusUnauthorized {
+	if _, err := k.ask(ctx, next); tokenapi.StatusOf(err) == http.StatusUnauthorized {
 		return r, waits("github.prepare", "GitHub does not take the key "+next.name()+": "+k.toDo(app), err)
 	} else if err != nil {
 		return r, unanswered("github.prepare", err)
@@ -183,7 +184,7 @@ func (k *keyRotator) mint(ctx context.Context, r issuer.Rotation, key appKey) er
 	if err != nil {
 		return err
 	}
-	_, err = i.client.doRetrying(ctx, request{method: http.MethodGet, path: "/installation/repositories?per_page=1", bearer: c.Fields["token"], want: http.StatusOK})
+	_, err = i.api.DoPatiently(ctx, tokenapi.Call{Method: http.MethodGet, Path: "/installation/repositories?per_page=1", Token: c.Fields["token"], Want: http.StatusOK})
 	if revoked := i.Revoke(ctx, l); err == nil {
 		err = revoked
 	}
@@ -204,7 +205,7 @@ func (k *keyRotator) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rota
 	switch _, err := k.ask(ctx, old); {
 	case err == nil:
 		return r, waits("github.retire", "delete the private key "+old.name()+" of the GitHub App at "+app.settings()+"; the rotation then goes on by itself", errors.New("github: the old key works"))
-	case statusOf(err) != http.StatusUnauthorized:
+	case tokenapi.StatusOf(err) != http.StatusUnauthorized:
 		return r, unanswered("github.retire", err)
 	}
 	return r, k.clear(next)
@@ -232,7 +233,7 @@ func (k *keyRotator) Undo(ctx context.Context, r issuer.Rotation) error {
 	if err != nil {
 		return err
 	}
-	if _, err := k.ask(ctx, old); statusOf(err) == http.StatusUnauthorized {
+	if _, err := k.ask(ctx, old); tokenapi.StatusOf(err) == http.StatusUnauthorized {
 		return &cred.Error{
 			Kind: cred.Invalid, Op: "github.undo", Reason: "KEY_GONE", Err: err,
 			Public: "GitHub does not take the old key of the GitHub App any more, so it is not put back",
@@ -324,14 +325,14 @@ func (k *keyRotator) ask(ctx context.Context, key appKey) (appAnswer, error) {
 		return appAnswer{}, err
 	}
 	defer func() { _ = i.Close() }()
-	got, err := asApp(ctx, i, func(jwt cred.Secret) (answer, error) {
-		return i.client.doRetrying(ctx, request{method: http.MethodGet, path: "/app", bearer: jwt, want: http.StatusOK})
+	got, err := asApp(ctx, i, func(jwt cred.Secret) (tokenapi.Answer, error) {
+		return i.api.DoPatiently(ctx, tokenapi.Call{Method: http.MethodGet, Path: "/app", Token: jwt, Want: http.StatusOK})
 	})
 	if err != nil {
 		return appAnswer{}, err
 	}
 	var app appAnswer
-	if err := json.Unmarshal(got.body, &app); err != nil {
+	if err := json.Unmarshal(got.Body, &app); err != nil {
 		return appAnswer{}, fmt.Errorf("github: the app can't be read: %w", err)
 	}
 	return app, nil
@@ -347,7 +348,7 @@ func unanswered(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	if s := statusOf(err); s >= 300 && s < 500 && callOf(err).limited == 0 {
+	if s := tokenapi.StatusOf(err); s >= 300 && s < 500 && tokenapi.CallOf(err).Limited == 0 {
 		return &cred.Error{Kind: cred.Invalid, Op: op, Reason: "SOURCE_REFUSED", Public: publicApp, Err: err}
 	}
 	return harmless(op, err)

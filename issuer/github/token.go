@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 )
 
 // maxToken bounds a token, which has to fit into a header. GitHub's have 40 or some 520 characters,
@@ -47,13 +47,13 @@ type minted struct {
 
 // readToken reads GitHub's answer. Where the answer has a token that is not what was asked, it
 // returns the token too, to be revoked.
-func readToken(w want, got answer) (minted, error) {
+func readToken(w want, got tokenapi.Answer) (minted, error) {
 	var a tokenAnswer
-	if err := json.Unmarshal(got.body, &a); err != nil {
+	if err := json.Unmarshal(got.Body, &a); err != nil {
 		var bare struct {
 			Token string `json:"token"`
 		}
-		_ = json.Unmarshal(got.body, &bare) // the token may be readable where the rest is not
+		_ = json.Unmarshal(got.Body, &bare) // the token may be readable where the rest is not
 		return minted{token: spendable(bare.Token)}, fmt.Errorf("the answer can't be read: %w", err)
 	}
 	made := minted{token: spendable(a.Token), end: a.ExpiresAt}
@@ -65,8 +65,7 @@ func readToken(w want, got answer) (minted, error) {
 
 // spendable returns a token that can be sent in a header, or nothing.
 func spendable(token string) cred.Secret {
-	odd := func(r rune) bool { return r <= ' ' || r > '~' }
-	if len(token) > maxToken || strings.ContainsFunc(token, odd) {
+	if len(token) > maxToken || !tokenapi.Printable(token) {
 		return cred.Secret{}
 	}
 	return cred.SecretString(token)
@@ -114,11 +113,8 @@ func listed(permissions map[string]string) string {
 }
 
 // compareLife wants an end, within an hour by GitHub's own clock.
-func compareLife(end time.Time, got answer) error {
-	now, err := http.ParseTime(got.header.Get("Date"))
-	if err != nil {
-		now = time.Now()
-	}
+func compareLife(end time.Time, got tokenapi.Answer) error {
+	now := got.Clock()
 	if life := end.Sub(now); life <= 0 || life > maxLife+lifeSlack {
 		return fmt.Errorf("the token ends at %v, which is not within an hour of %v", end, now)
 	}

@@ -147,7 +147,7 @@ func narrowRepositories(owner string, ceiling []string, asked string, given bool
 	if given {
 		var err error
 		if names, err = split(asked); err != nil {
-			return nil, badParam(paramRepositories, err)
+			return nil, issuer.BadParam(opIssue, paramRepositories, err)
 		}
 	}
 	var all []string
@@ -156,17 +156,17 @@ func narrowRepositories(owner string, ceiling []string, asked string, given bool
 		name = strings.ToLower(name)
 		switch {
 		case !given && strings.Contains(name, "*"):
-			return nil, missingParam(paramRepositories)
+			return nil, issuer.MissingParam(opIssue, paramRepositories, "NAME,NAME")
 		case ok && (!repositoryName.MatchString(name) || strings.Trim(name, ".") == ""):
-			return nil, badParam(paramRepositories, errors.New("must be names of repositories"))
+			return nil, issuer.BadParam(opIssue, paramRepositories, errors.New("must be names of repositories"))
 		case !ok || !slices.ContainsFunc(ceiling, func(c string) bool { return glob.Pattern(c).Match(name) }):
-			return nil, beyond(paramRepositories)
+			return nil, issuer.BeyondTarget(opIssue, paramRepositories)
 		case !slices.Contains(all, name):
 			all = append(all, name)
 		}
 	}
 	if len(all) == 0 || len(all) > maxRepositories {
-		return nil, badParam(paramRepositories, fmt.Errorf("must name 1 to %d repositories", maxRepositories))
+		return nil, issuer.BadParam(opIssue, paramRepositories, fmt.Errorf("must name 1 to %d repositories", maxRepositories))
 	}
 	return all, nil
 }
@@ -187,11 +187,11 @@ func narrowPermissions(ceiling map[string]string, asked string, given bool) (map
 	}
 	permissions, err := permissionsOf(asked)
 	if err != nil {
-		return nil, badParam(paramPermissions, err)
+		return nil, issuer.BadParam(opIssue, paramPermissions, err)
 	}
 	for name, level := range permissions {
 		if levels[level] > levels[ceiling[name]] {
-			return nil, beyond(paramPermissions)
+			return nil, issuer.BeyondTarget(opIssue, paramPermissions)
 		}
 	}
 	return permissions, nil
@@ -232,26 +232,5 @@ func badTarget(what string) error {
 	return &cred.Error{
 		Kind: cred.Invalid, Op: "github.target", Reason: "TARGET_MISCONFIGURED",
 		Public: "the target's credential is not one that a GitHub App can mint: " + what,
-	}
-}
-
-func badParam(name string, err error) error {
-	return &cred.Error{
-		Kind: cred.Invalid, Op: "github.issue", Reason: "PARAM_INVALID", Claim: name,
-		Public: fmt.Sprintf("the parameter %s %v", name, err),
-	}
-}
-
-func missingParam(name string) error {
-	return &cred.Error{
-		Kind: cred.Invalid, Op: "github.issue", Reason: "PARAM_MISSING", Claim: name,
-		Public: fmt.Sprintf("this target needs the parameter %s; send it with --param %s=NAME,NAME", name, name),
-	}
-}
-
-func beyond(name string) error {
-	return &cred.Error{
-		Kind: cred.Denied, Op: "github.issue", Reason: "BEYOND_TARGET", Claim: name,
-		Public: fmt.Sprintf("the parameter %s asks for more than this target has; ask for less", name),
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/glob"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 )
 
 func TestWanted(t *testing.T) {
@@ -165,14 +166,14 @@ func FuzzReadToken(f *testing.F) {
 	w := want{owner: "octo", repositories: []string{"api"}, permissions: map[string]string{"contents": "read"}}
 	at := http.Header{"Date": {"Sun, 22 Nov 2026 02:00:00 GMT"}}
 	seed := []byte(`{"token":"t","expires_at":"2026-11-22T03:00:00Z","permissions":{"contents":"read","metadata":"read"},"repository_selection":"selected","repositories":[{"full_name":"octo/api"}]}`)
-	if _, err := readToken(w, answer{status: 201, header: at, body: seed}); err != nil {
+	if _, err := readToken(w, tokenapi.Answer{Status: 201, Header: at, Body: seed}); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(seed)
 	f.Add([]byte(`{"token":"t","token":"u"}`))
 	f.Add([]byte(`{"Token":"t","permissions":null}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		made, err := readToken(w, answer{status: 201, header: at, body: body})
+		made, err := readToken(w, tokenapi.Answer{Status: 201, Header: at, Body: body})
 		if err == nil && made.token.IsZero() {
 			t.Fatal("taken without a token")
 		}

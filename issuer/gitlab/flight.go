@@ -4,53 +4,46 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/daypass-io/daypass/internal/flights"
+	"github.com/daypass-io/daypass/internal/tokenapi"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 // mintTimeout is longer than GitLab works on one request (60 s), so that it is never we who hang up.
 // https://docs.gitlab.com/administration/operations/puma/#change-the-worker-timeout
 const mintTimeout = 90 * time.Second
 
-// landing is what came of a flight.
-type landing struct {
-	made token
-	err  error
-}
-
 // fly sends the request that mints, and returns when it has been answered or ctx has ended. The answer is
 // awaited in either case: GitLab goes on when its client hangs up, so to look for the token's name before
 // would find nothing, and the token would live until midnight.
 func (i *Issuer) fly(ctx context.Context, w want, name string, end time.Time) (token, error) {
-	ctx, cancel := context.WithTimeout(ctx, i.client.timeout)
+	ctx, cancel := context.WithTimeout(ctx, i.api.Client.Timeout)
 	defer cancel()
-	landed := make(chan landing)
-	started := i.begin(name, func(life context.Context) {
-		made, err := i.mint(life, func(r request) (answer, error) { return i.make(ctx, life, r) }, w, name, end)
-		select {
-		case landed <- landing{made, err}:
-		case <-ctx.Done():
-			if err == nil {
-				_ = i.revoke(life, handle{project: w.project, name: name, id: made.ID}) // the broker was told that it may exist
-			}
-		}
-	})
-	if !started {
-		return token{}, notIssued("gitlab.issue", publicGone, errors.New("gitlab: the issuer is closed"))
+	life := i.flying.Life()
+	made, err := flights.Await(ctx, func(run func()) bool { return i.begin(name, run) },
+		func() (token, error) {
+			return i.mint(life, func(r tokenapi.Call) (tokenapi.Answer, error) { return i.make(ctx, life, r) }, w, name, end)
+		},
+		func(late token) { // the broker was told that it may exist
+			_ = i.revoke(life, handle{project: w.project, name: name, id: late.ID})
+		})
+	switch {
+	case errors.Is(err, flights.ErrClosed):
+		return token{}, issuer.NotIssued(opIssue, "", publicGone, err)
+	case errors.Is(err, flights.ErrLeft):
+		return token{}, lost(err)
 	}
-	select {
-	case l := <-landed:
-		return l.made, l.err
-	case <-ctx.Done():
-		return token{}, lost(ctx.Err())
-	}
+	return made, err
 }
 
 // begin runs a function that Close waits for, and a revocation of the same name too.
-func (i *Issuer) begin(name string, run func(life context.Context)) bool {
+func (i *Issuer) begin(name string, run func()) bool {
 	over := make(chan struct{})
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	started := i.flying.Go(func() {
-		run(i.flying.Life())
+		run()
 		i.mu.Lock()
 		defer i.mu.Unlock()
 		delete(i.flights, name)
@@ -63,13 +56,13 @@ func (i *Issuer) begin(name string, run func(life context.Context)) bool {
 }
 
 // make sends the request that mints within life, again while ctx has time, where it was not done.
-func (i *Issuer) make(ctx, life context.Context, r request) (answer, error) {
+func (i *Issuer) make(ctx, life context.Context, r tokenapi.Call) (tokenapi.Answer, error) {
 	root, err := i.root(ctx)
 	if err != nil {
-		return answer{}, noRoot(err)
+		return tokenapi.Answer{}, noRoot(err)
 	}
-	r.bearer = root
-	return retrying(ctx, r, func() (answer, error) { return i.client.doWithin(life, mintTimeout, r) })
+	r.Token, r.Timeout = root, mintTimeout
+	return tokenapi.Patiently(ctx, r, func() (tokenapi.Answer, error) { return i.api.Do(life, r) })
 }
 
 // awaitLanding waits until nothing is made any more under a name.

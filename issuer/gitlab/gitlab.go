@@ -15,7 +15,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,6 +22,8 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/flights"
+	"github.com/daypass-io/daypass/internal/tokenapi"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 const (
@@ -47,10 +48,10 @@ type Config struct {
 // Issuer mints project access tokens. It is an issuer.Issuer and an issuer.Reserver, safe for
 // concurrent use.
 type Issuer struct {
-	client *client
-	root   func(ctx context.Context) (cred.Secret, error)
-	place  string // tells this GitLab from others in handles
-	now    func() time.Time
+	api   *tokenapi.API
+	root  func(ctx context.Context) (cred.Secret, error)
+	place string // tells this GitLab from others in handles
+	now   func() time.Time
 
 	flying *flights.Group // requests that mint
 
@@ -64,36 +65,36 @@ func New(cfg Config) (*Issuer, error) {
 	if cfg.Root == nil {
 		return nil, invalidConfig("a GitLab needs the token that makes the others", nil)
 	}
-	c, err := newClient(&cfg)
+	api, err := newAPI(&cfg)
 	if err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256([]byte(cfg.BaseURL))
-	i := newIssuer(c, cfg.Root)
+	i := newIssuer(api, cfg.Root)
 	i.place = hex.EncodeToString(sum[:6])
 	return i, nil
 }
 
-func newIssuer(c *client, root func(context.Context) (cred.Secret, error)) *Issuer {
-	return &Issuer{client: c, root: root, now: time.Now, flying: flights.New(), flights: map[string]chan struct{}{}}
+func newIssuer(api *tokenapi.API, root func(context.Context) (cred.Secret, error)) *Issuer {
+	return &Issuer{api: api, root: root, now: time.Now, flying: flights.New(), flights: map[string]chan struct{}{}}
 }
 
 // Close waits for requests that are minting now, for no longer than Timeout.
 func (i *Issuer) Close() error {
-	i.flying.Close(i.client.timeout)
-	i.client.http.CloseIdleConnections()
+	i.flying.Close(i.api.Client.Timeout)
+	i.api.Client.HTTP.CloseIdleConnections()
 	return nil
 }
 
 // Check asks GitLab about the root token. An error says what the operator has to do.
 func (i *Issuer) Check(ctx context.Context) error {
-	got, err := i.do(ctx, request{method: http.MethodGet, path: "/personal_access_tokens/self", want: http.StatusOK})
+	got, err := i.do(ctx, tokenapi.Call{Method: http.MethodGet, Path: "/personal_access_tokens/self", Want: http.StatusOK})
 	if err != nil {
 		return harmless("gitlab.check", err)
 	}
 	var self token
-	if err := json.Unmarshal(got.body, &self); err != nil {
-		return notIssued("gitlab.check", publicGone, err)
+	if err := json.Unmarshal(got.Body, &self); err != nil {
+		return issuer.NotIssued("gitlab.check", "", publicGone, err)
 	}
 	if !slices.Contains(self.Scopes, "api") {
 		return invalidConfig("the GitLab token that makes the others lacks the scope api", nil)
@@ -102,18 +103,18 @@ func (i *Issuer) Check(ctx context.Context) error {
 }
 
 // do sends a request with the root token; one that makes nothing is repeated.
-func (i *Issuer) do(ctx context.Context, r request) (answer, error) {
+func (i *Issuer) do(ctx context.Context, r tokenapi.Call) (tokenapi.Answer, error) {
 	root, err := i.root(ctx)
 	if err != nil {
-		return answer{}, noRoot(err)
+		return tokenapi.Answer{}, noRoot(err)
 	}
-	r.bearer = root
-	return i.client.doRetrying(ctx, r)
+	r.Token = root
+	return i.api.DoPatiently(ctx, r)
 }
 
 // noRoot says that the token which everything needs can't be had.
 func noRoot(err error) error {
-	return notIssued("gitlab.root", "the broker can't get the GitLab token that makes the others; its operator has to look at it", err)
+	return issuer.NotIssued("gitlab.root", "", "the broker can't get the GitLab token that makes the others; its operator has to look at it", err)
 }
 
 func invalidConfig(public string, err error) error {
@@ -137,8 +138,7 @@ type token struct {
 
 // spendable returns a token that can be sent in a header, or nothing.
 func spendable(text string) cred.Secret {
-	odd := func(r rune) bool { return r <= ' ' || r > '~' }
-	if text == "" || len(text) > 4<<10 || strings.ContainsFunc(text, odd) {
+	if len(text) > 4<<10 || !tokenapi.Printable(text) {
 		return cred.Secret{}
 	}
 	return cred.SecretString(text)

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/issuer/issuertest"
 )
@@ -371,7 +372,7 @@ func FuzzReadToken(f *testing.F) {
 	f.Add([]byte(`{"id":1,"name":"daypass-x","scopes":["api"],"access_level":30,"expires_at":"2026-01-02","token":"abc"}`))
 	ask := tokenRequest{Name: "daypass-x", Scopes: []string{"api"}, AccessLevel: 30, ExpiresAt: "2026-01-02"}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		made, err := readToken(answer{body: body}, ask)
+		made, err := readToken(tokenapi.Answer{Body: body}, ask)
 		if err == nil && (made.ID <= 0 || made.Name != ask.Name || spendable(made.Token).IsZero()) {
 			t.Errorf("took %q", body)
 		}

@@ -12,10 +12,12 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
 const (
+	opIssue = "gitlab.issue"
 	// gitUser is the user name that goes with a token to git over https; GitLab takes any.
 	gitUser = "daypass"
 	// dateForm is how GitLab writes an end.
@@ -37,7 +39,7 @@ func (i *Issuer) Reserve(_ context.Context, spec issuer.Spec) (string, error) {
 func (i *Issuer) wanted(spec issuer.Spec) (want, error) {
 	if !i.now().Before(spec.NotAfter) {
 		return want{}, &cred.Error{
-			Kind: cred.Invalid, Op: "gitlab.issue", Reason: "ENDED", Public: "nothing is left of what was granted; ask for a new grant",
+			Kind: cred.Invalid, Op: opIssue, Reason: "ENDED", Public: "nothing is left of what was granted; ask for a new grant",
 		}
 	}
 	return wanted(spec.Target.Credential, spec.Params)
@@ -90,10 +92,10 @@ type tokenRequest struct {
 
 // mint asks for a token, by send, and compares what comes back with what was asked. A token that is not
 // what was asked is revoked now. What it returns was made.
-func (i *Issuer) mint(ctx context.Context, send func(request) (answer, error), w want, name string, end time.Time) (token, error) {
+func (i *Issuer) mint(ctx context.Context, send func(tokenapi.Call) (tokenapi.Answer, error), w want, name string, end time.Time) (token, error) {
 	ask := tokenRequest{Name: name, Scopes: w.scopes, AccessLevel: w.level, ExpiresAt: end.Format(dateForm)}
-	got, err := send(request{method: http.MethodPost, path: tokensPath(w.project), body: ask, want: http.StatusCreated})
-	if failed := callOf(err); err != nil && (failed == nil || failed.answer.status/100 != 2) {
+	got, err := send(tokenapi.Call{Method: http.MethodPost, Path: tokensPath(w.project), Body: ask, Want: http.StatusCreated})
+	if err != nil && got.Status/100 != 2 {
 		return token{}, err
 	}
 	made, unlike := readToken(got, ask)
@@ -108,9 +110,9 @@ func tokensPath(project string) string {
 }
 
 // readToken reads GitLab's answer.
-func readToken(got answer, ask tokenRequest) (token, error) {
+func readToken(got tokenapi.Answer, ask tokenRequest) (token, error) {
 	var made token
-	if err := json.Unmarshal(got.body, &made); err != nil {
+	if err := json.Unmarshal(got.Body, &made); err != nil {
 		return token{}, errors.New("gitlab: the answer can't be read") // its text may hold the token
 	}
 	slices.Sort(made.Scopes)
@@ -133,7 +135,7 @@ func (i *Issuer) undo(ctx context.Context, project, name string, why error) erro
 		return lost(fmt.Errorf("gitlab: a token that is not what was asked could not be revoked: %w", errors.Join(why, err)))
 	}
 	return &cred.Error{
-		Kind: cred.Invalid, Op: "gitlab.issue", Reason: "SOURCE_GAVE_OTHER",
+		Kind: cred.Invalid, Op: opIssue, Reason: "SOURCE_GAVE_OTHER",
 		Public: "GitLab made another token than was asked, so it was revoked and nobody got it; the broker's operator has to look at it",
 		Err:    why,
 	}

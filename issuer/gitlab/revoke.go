@@ -14,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 )
 
 // handlePrefix begins every handle of the form that this code writes.
@@ -83,7 +84,7 @@ func (i *Issuer) revoke(ctx context.Context, h handle) error {
 		}
 	}
 	left, err := i.named(ctx, h.project, h.name)
-	if statusOf(err) == http.StatusNotFound {
+	if tokenapi.StatusOf(err) == http.StatusNotFound {
 		return &cred.Error{
 			Kind: cred.Invalid, Op: "gitlab.revoke", Reason: "PROJECT_GONE",
 			Public: "GitLab shows the broker no such project: either it is gone, and its tokens with it, or the broker's own token has no role there any more; its operator has to look at it",
@@ -103,8 +104,8 @@ func (i *Issuer) revoke(ctx context.Context, h handle) error {
 
 // end ends one token. GitLab answers 204; 404 for one that it does not know, or that has ended.
 func (i *Issuer) end(ctx context.Context, project string, id int64) error {
-	_, err := i.do(ctx, request{method: http.MethodDelete, path: tokensPath(project) + "/" + strconv.FormatInt(id, 10), want: http.StatusNoContent})
-	if statusOf(err) == http.StatusNotFound {
+	_, err := i.do(ctx, tokenapi.Call{Method: http.MethodDelete, Path: tokensPath(project) + "/" + strconv.FormatInt(id, 10), Want: http.StatusNoContent})
+	if tokenapi.StatusOf(err) == http.StatusNotFound {
 		return nil
 	}
 	return err
@@ -116,17 +117,17 @@ func (i *Issuer) named(ctx context.Context, project, name string) (all []token, 
 	page := "1"
 	for range maxPages {
 		query := url.Values{"state": {"active"}, "search": {name}, "per_page": {"100"}, "page": {page}}
-		got, err := i.do(ctx, request{method: http.MethodGet, path: tokensPath(project) + "?" + query.Encode(), want: http.StatusOK})
+		got, err := i.do(ctx, tokenapi.Call{Method: http.MethodGet, Path: tokensPath(project) + "?" + query.Encode(), Want: http.StatusOK})
 		if err != nil {
 			return nil, err
 		}
 		var some []token
-		if err := json.Unmarshal(got.body, &some); err != nil {
+		if err := json.Unmarshal(got.Body, &some); err != nil {
 			return nil, fmt.Errorf("gitlab: the list of tokens can't be read: %w", err)
 		}
 		some = slices.DeleteFunc(some, func(t token) bool { return t.Name != name || t.Revoked || !t.Active })
 		all = append(all, some...)
-		if page = got.header.Get("X-Next-Page"); page == "" {
+		if page = got.Header.Get("X-Next-Page"); page == "" {
 			return all, nil
 		}
 	}

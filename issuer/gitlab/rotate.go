@@ -14,11 +14,16 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/outbound"
+	"github.com/daypass-io/daypass/internal/tokenapi"
 	"github.com/daypass-io/daypass/issuer"
 )
 
-// defaultTokenLife is how long a token lives that takes another one's place.
-const defaultTokenLife = 30 * 24 * time.Hour
+const (
+	// defaultTokenLife is how long a token lives that takes another one's place.
+	defaultTokenLife = 30 * 24 * time.Hour
+	// tries is how often the new token is written to where it is kept, before the rotation has to try again.
+	tries = 3
+)
 
 // TokenConfig describes a GitLab token that is kept somewhere, and is to be replaced from time to
 // time.
@@ -56,11 +61,11 @@ func NewToken(cfg TokenConfig) (*Token, error) {
 	if cfg.Life <= 0 {
 		cfg.Life = defaultTokenLife
 	}
-	c, err := newClient(&cfg.Config)
+	api, err := newAPI(&cfg.Config)
 	if err != nil {
 		return nil, err
 	}
-	return &Token{cfg: cfg, issuer: newIssuer(c, cfg.Root), kept: map[string]cred.Secret{}}, nil
+	return &Token{cfg: cfg, issuer: newIssuer(api, cfg.Root), kept: map[string]cred.Secret{}}, nil
 }
 
 // Token is a GitLab token that is kept elsewhere. It is safe for concurrent use.
@@ -81,15 +86,15 @@ func (t *Token) self(ctx context.Context, secret cred.Secret) (token, error) {
 	if spendable(secret.RevealString()).IsZero() {
 		return token{}, &cred.Error{Kind: cred.Invalid, Op: "gitlab.self", Reason: "SECRET_INCOMPLETE", Public: "the secret has no GitLab token in its field"}
 	}
-	got, err := t.issuer.client.doRetrying(ctx, request{method: http.MethodGet, path: "/personal_access_tokens/self", bearer: secret, want: http.StatusOK})
-	if statusOf(err) == http.StatusUnauthorized {
+	got, err := t.issuer.api.DoPatiently(ctx, tokenapi.Call{Method: http.MethodGet, Path: "/personal_access_tokens/self", Token: secret, Want: http.StatusOK})
+	if tokenapi.StatusOf(err) == http.StatusUnauthorized {
 		return token{}, &cred.Error{Kind: cred.Denied, Op: "gitlab.self", Reason: "TOKEN_REFUSED", Public: "GitLab refuses this token: it has ended or was revoked", Err: err}
 	}
 	if err != nil {
 		return token{}, rotating("gitlab.self", err)
 	}
 	var self token
-	if err := json.Unmarshal(got.body, &self); err != nil || self.ID <= 0 {
+	if err := json.Unmarshal(got.Body, &self); err != nil || self.ID <= 0 {
 		return token{}, rotating("gitlab.self", errors.New("gitlab: the answer can't be read"))
 	}
 	return self, nil
@@ -125,12 +130,12 @@ func (t *Token) Check(ctx context.Context, _ issuer.Rotation, current map[string
 
 // described asks with the root token for a token of the project, which has its role.
 func (t *Token) described(ctx context.Context, id int64) (token, error) {
-	got, err := t.issuer.do(ctx, request{method: http.MethodGet, path: fmt.Sprintf("%s/%d", tokensPath(t.cfg.Project), id), want: http.StatusOK})
+	got, err := t.issuer.do(ctx, tokenapi.Call{Method: http.MethodGet, Path: fmt.Sprintf("%s/%d", tokensPath(t.cfg.Project), id), Want: http.StatusOK})
 	if err != nil {
 		return token{}, rotating("gitlab.describe", err)
 	}
 	var found token
-	if err := json.Unmarshal(got.body, &found); err != nil || found.ID != id {
+	if err := json.Unmarshal(got.Body, &found); err != nil || found.ID != id {
 		return token{}, rotating("gitlab.describe", errors.New("gitlab: the answer can't be read"))
 	}
 	return found, nil
@@ -157,7 +162,7 @@ func (t *Token) Next(ctx context.Context, r issuer.Rotation, current map[string]
 	}
 	slices.Sort(now.Scopes)
 	w := want{project: t.cfg.Project, scopes: now.Scopes, level: now.AccessLevel}
-	send := func(r request) (answer, error) { return t.issuer.do(ctx, r) }
+	send := func(r tokenapi.Call) (tokenapi.Answer, error) { return t.issuer.do(ctx, r) }
 	made, err := t.issuer.mint(ctx, send, w, replacementName(r), t.end())
 	if err != nil {
 		return nil, rotating("gitlab.prepare", err)
@@ -263,12 +268,12 @@ func (t *Token) rotate(ctx context.Context, old cred.Secret) (cred.Secret, error
 	if t.cfg.Project != "" {
 		path = tokensPath(t.cfg.Project) + "/self/rotate"
 	}
-	got, err := t.issuer.client.do(ctx, request{method: http.MethodPost, path: path, bearer: old, body: rotationRequest{ExpiresAt: t.end().Format(dateForm)}, want: http.StatusOK})
-	if err != nil && got.status/100 != 2 {
+	got, err := t.issuer.api.Do(ctx, tokenapi.Call{Method: http.MethodPost, Path: path, Token: old, Body: rotationRequest{ExpiresAt: t.end().Format(dateForm)}, Want: http.StatusOK})
+	if err != nil && got.Status/100 != 2 {
 		return cred.Secret{}, rotating("gitlab.rotate", err)
 	}
 	var made token
-	if json.Unmarshal(got.body, &made) != nil || spendable(made.Token).IsZero() {
+	if json.Unmarshal(got.Body, &made) != nil || spendable(made.Token).IsZero() {
 		return cred.Secret{}, lostForGood(errors.New("gitlab: the answer to a rotation holds no token"))
 	}
 	return spendable(made.Token), nil
@@ -325,8 +330,8 @@ func (t *Token) End(ctx context.Context, r issuer.Rotation, stays, gone map[stri
 
 // endSelf ends a token with itself, which any scope allows, and makes sure that it has ended.
 func (t *Token) endSelf(ctx context.Context, secret cred.Secret) error {
-	_, err := t.issuer.client.doRetrying(ctx, request{method: http.MethodDelete, path: "/personal_access_tokens/self", bearer: secret, want: http.StatusNoContent})
-	if err != nil && statusOf(err) != http.StatusUnauthorized {
+	_, err := t.issuer.api.DoPatiently(ctx, tokenapi.Call{Method: http.MethodDelete, Path: "/personal_access_tokens/self", Token: secret, Want: http.StatusNoContent})
+	if err != nil && tokenapi.StatusOf(err) != http.StatusUnauthorized {
 		return rotating("gitlab.end", err)
 	}
 	switch _, err := t.self(ctx, secret); {
@@ -345,11 +350,11 @@ func rotating(op string, err error) error {
 		return e
 	}
 	e := &cred.Error{Kind: cred.Unavailable, Op: op, Public: publicGone, Err: err}
-	switch failed := callOf(err); {
+	switch failed := tokenapi.CallOf(err); {
 	case failed == nil:
-	case failed.limited > 0:
-		e.Reason, e.Public, e.RetryAfter = "SOURCE_LIMITS", publicLimited, failed.limited
-	case failed.answer.status >= 300 && failed.answer.status < 500:
+	case failed.Limited > 0:
+		e.Reason, e.Public, e.RetryAfter = "SOURCE_LIMITS", publicLimited, failed.Limited
+	case failed.Answer.Status >= 300 && failed.Answer.Status < 500:
 		e.Kind, e.Reason, e.Public = cred.Invalid, "SOURCE_REFUSED", "GitLab refuses to replace this token: look at its scopes, its project, and the root token's role there"
 	}
 	return e

@@ -2,7 +2,6 @@ package gitlab
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -100,11 +99,11 @@ func (w want) narrow(params map[string]string) (want, error) {
 	if asked, given := params[paramScopes]; given {
 		scopes, err := scopesOf(asked)
 		if err != nil {
-			return want{}, badParam(paramScopes, err)
+			return want{}, issuer.BadParam(opIssue, paramScopes, err)
 		}
 		for _, s := range scopes {
 			if !w.allows(s) {
-				return want{}, beyond(paramScopes)
+				return want{}, issuer.BeyondTarget(opIssue, paramScopes)
 			}
 		}
 		w.scopes = scopes
@@ -112,10 +111,10 @@ func (w want) narrow(params map[string]string) (want, error) {
 	if asked, given := params[paramLevel]; given {
 		level, err := levelOf(asked)
 		if err != nil {
-			return want{}, badParam(paramLevel, err)
+			return want{}, issuer.BadParam(opIssue, paramLevel, err)
 		}
 		if level > w.level {
-			return want{}, beyond(paramLevel)
+			return want{}, issuer.BeyondTarget(opIssue, paramLevel)
 		}
 		w.level = level
 	}
@@ -160,19 +159,5 @@ func badTarget(what string) error {
 	return &cred.Error{
 		Kind: cred.Invalid, Op: "gitlab.target", Reason: "TARGET_MISCONFIGURED",
 		Public: "the target's credential is not one that GitLab can mint: " + what,
-	}
-}
-
-func badParam(name string, err error) error {
-	return &cred.Error{
-		Kind: cred.Invalid, Op: "gitlab.issue", Reason: "PARAM_INVALID", Claim: name,
-		Public: fmt.Sprintf("the parameter %s %v", name, err),
-	}
-}
-
-func beyond(name string) error {
-	return &cred.Error{
-		Kind: cred.Denied, Op: "gitlab.issue", Reason: "BEYOND_TARGET", Claim: name,
-		Public: fmt.Sprintf("the parameter %s asks for more than this target has; ask for less", name),
 	}
 }

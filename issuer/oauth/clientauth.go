@@ -44,7 +44,7 @@ func (c *Client) authenticate(ctx context.Context, r *tokenapi.Request, about is
 func (c *Client) withSecret(ctx context.Context, r *tokenapi.Request) error {
 	secret, err := c.Secret(ctx)
 	if err != nil {
-		return notIssued("oauth.client", publicSecret, err)
+		return issuer.NotIssued("oauth.client", "", publicSecret, err)
 	}
 	if c.Method == ClientSecretPost {
 		r.Set("client_id", c.ID)
@@ -64,7 +64,7 @@ func (c *Client) withAssertion(ctx context.Context, r *tokenapi.Request, about i
 	}
 	assertion, err := sign(ctx, c.Audience, about)
 	if err != nil {
-		return notIssued("oauth.client", publicSecret, err)
+		return issuer.NotIssued("oauth.client", "", publicSecret, err)
 	}
 	r.Set("client_id", c.ID)
 	r.Set("client_assertion_type", assertionType)

@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 
 	"github.com/daypass-io/daypass/cred"
@@ -32,9 +31,9 @@ func minting(grant Grant, err error) error {
 	e, ok := errors.AsType[*tokenapi.Error](err)
 	switch {
 	case !ok:
-		return notIssued("oauth.issue", publicGone, err)
+		return issuer.NotIssued("oauth.issue", "", publicGone, err)
 	case e.Unsent:
-		return notIssued("oauth.issue", publicGone, e)
+		return issuer.NotIssued("oauth.issue", "", publicGone, e)
 	case e.Busy():
 		return retryLater(publicBusy, e)
 	case e.Open():
@@ -55,37 +54,27 @@ func publicOfOpen(status int) string {
 func refusedBy(grant Grant, e *tokenapi.Error) error {
 	switch e.Code {
 	case "invalid_client", "unauthorized_client":
-		return notIssued("oauth.issue", publicClient, e)
+		return issuer.NotIssued("oauth.issue", "", publicClient, e)
 	case "invalid_grant":
 		if grant == RefreshToken {
-			return withReason("REFRESH_TOKEN_DEAD", notIssued("oauth.issue", publicDead, e))
+			return issuer.NotIssued("oauth.issue", "REFRESH_TOKEN_DEAD", publicDead, e)
 		}
-		return notIssued("oauth.issue", publicSubject, e)
+		return issuer.NotIssued("oauth.issue", "", publicSubject, e)
 	case "":
 		if e.Status == http.StatusUnauthorized {
 			if grant == TokenExchange || grant == JWTBearer {
-				return notIssued("oauth.issue", publicSubject, e)
+				return issuer.NotIssued("oauth.issue", "", publicSubject, e)
 			}
-			return notIssued("oauth.issue", publicClient, e)
+			return issuer.NotIssued("oauth.issue", "", publicClient, e)
 		}
 	}
 	return &cred.Error{Kind: cred.Invalid, Op: "oauth.issue", Reason: "SOURCE_REFUSED", Public: publicRefused, Err: e}
 }
 
-func withReason(reason string, e *cred.Error) *cred.Error {
-	e.Reason = reason
-	return e
-}
-
 func retryLater(public string, e *tokenapi.Error) *cred.Error {
-	out := notIssued("oauth.issue", public, e)
+	out := issuer.NotIssued("oauth.issue", "", public, e)
 	out.RetryAfter = e.RetryAfter
 	return out
-}
-
-// notIssued is an Unavailable of which it is certain that nothing was made.
-func notIssued(op, public string, err error) *cred.Error {
-	return &cred.Error{Kind: cred.Unavailable, Op: op, Public: public, Err: fmt.Errorf("%w: %w", issuer.ErrNotIssued, err)}
 }
 
 // lost is an Unavailable that leaves open whether a token was made.

@@ -38,11 +38,11 @@ func (i *Issuer) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, 
 		return cred.Credential{}, cred.Lease{}, err
 	}
 	if ctx.Err() != nil {
-		return cred.Credential{}, cred.Lease{}, notIssued("oauth.issue", publicGone, ctx.Err())
+		return cred.Credential{}, cred.Lease{}, issuer.NotIssued("oauth.issue", "", publicGone, ctx.Err())
 	}
 	outcomes, left := make(chan outcome), make(chan struct{})
 	if !i.flying.Go(func() { i.fly(p, outcomes, left) }) {
-		return cred.Credential{}, cred.Lease{}, notIssued("oauth.issue", publicClosed, errors.New("oauth: closed"))
+		return cred.Credential{}, cred.Lease{}, issuer.NotIssued("oauth.issue", "", publicClosed, errors.New("oauth: closed"))
 	}
 	select {
 	case o := <-outcomes:
@@ -146,7 +146,7 @@ func (i *Issuer) showSubject(ctx context.Context, r *tokenapi.Request, about iss
 	}
 	subject, err := i.cfg.Subject(ctx, i.cfg.Audience, about)
 	if err != nil {
-		return notIssued("oauth.subject", publicSecret, err)
+		return issuer.NotIssued("oauth.subject", "", publicSecret, err)
 	}
 	if i.cfg.Grant == JWTBearer {
 		r.SetSecret("assertion", subject)

@@ -138,7 +138,7 @@ func (i *Issuer) Close() error {
 func (i *Issuer) Check(ctx context.Context) error {
 	if i.cfg.Client.Secret != nil {
 		if _, err := i.cfg.Client.Secret(ctx); err != nil {
-			return notIssued("oauth.check", publicSecret, err)
+			return issuer.NotIssued("oauth.check", "", publicSecret, err)
 		}
 	}
 	if i.owner == nil {

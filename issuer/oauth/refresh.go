@@ -32,13 +32,13 @@ func (o *owner) take(ctx context.Context) (release func(), err error) {
 	select {
 	case o.turn <- struct{}{}:
 	case <-ctx.Done():
-		return nil, notIssued("oauth.refresh", "the refresh token of this service is in use and was not free in time; try again in a moment", ctx.Err())
+		return nil, issuer.NotIssued("oauth.refresh", "", "the refresh token of this service is in use and was not free in time; try again in a moment", ctx.Err())
 	}
 	unlock := func() {}
 	if l, ok := o.keeper.(Locker); ok {
 		if unlock, err = l.Lock(ctx); err != nil {
 			<-o.turn
-			return nil, notIssued("oauth.refresh", publicKeep, err)
+			return nil, issuer.NotIssued("oauth.refresh", "", publicKeep, err)
 		}
 	}
 	return func() { unlock(); <-o.turn }, nil
@@ -60,7 +60,7 @@ func (o *owner) current(ctx context.Context) (cred.Secret, error) {
 		err = errors.New("oauth: what is kept is no refresh token")
 	}
 	if err != nil {
-		return cred.Secret{}, withReason("REFRESH_TOKEN_NOT_KEPT", notIssued("oauth.refresh", publicKeep, err))
+		return cred.Secret{}, issuer.NotIssued("oauth.refresh", "REFRESH_TOKEN_NOT_KEPT", publicKeep, err)
 	}
 	if !o.proved {
 		if err := o.save(ctx, kept); err != nil {
@@ -73,7 +73,7 @@ func (o *owner) current(ctx context.Context) (cred.Secret, error) {
 func (o *owner) save(ctx context.Context, s cred.Secret) error {
 	o.proved = false
 	if err := o.keeper.Save(ctx, s); err != nil {
-		return withReason("REFRESH_TOKEN_NOT_KEPT", notIssued("oauth.refresh", publicKeep, err))
+		return issuer.NotIssued("oauth.refresh", "REFRESH_TOKEN_NOT_KEPT", publicKeep, err)
 	}
 	o.proved, o.unsaved = true, cred.Secret{}
 	return nil
@@ -96,7 +96,7 @@ func (i *Issuer) refresh(p plan, left <-chan struct{}) outcome {
 	defer release()
 	kept, err := i.owner.current(waiting)
 	if err == nil && gone(left) {
-		err = notIssued("oauth.refresh", publicLost, context.Canceled)
+		err = issuer.NotIssued("oauth.refresh", "", publicLost, context.Canceled)
 	}
 	if err != nil {
 		return outcome{err: err}
