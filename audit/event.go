@@ -34,8 +34,9 @@ const (
 	RedeemRefused Kind = "redeem.refused" // a grant token was not honoured
 	LeaseIntent   Kind = "lease.intent"   // about to ask the issuer
 	LeaseIssued   Kind = "lease.issued"
-	LeaseRenewed  Kind = "lease.renewed" // its source lets it live longer
-	LeaseFailed   Kind = "lease.failed"  // the issuer is sure that nothing was made
+	LeaseRenewing Kind = "lease.renewing" // about to ask its source to let it live longer
+	LeaseRenewed  Kind = "lease.renewed"  // its source lets it live longer
+	LeaseFailed   Kind = "lease.failed"   // the issuer is sure that nothing was made
 	LeaseRevoking Kind = "lease.revoking"
 	LeaseRevoked  Kind = "lease.revoked"
 	LeaseExpired  Kind = "lease.expired"

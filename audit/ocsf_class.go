@@ -96,7 +96,7 @@ func ocsfClassOf(e Event) ocsfClass {
 		return failed(ocsfAPIActivity, ocsfOther, ocsfMedium)
 	case AuditExported:
 		return fine(ocsfAPIActivity, apiActivityOf("GET"))
-	case LeaseIntent:
+	case LeaseIntent, LeaseRenewing:
 		return underWay(ocsfUserAccess, assignPrivileges)
 	case LeaseIssued, LeaseRenewed:
 		return fine(ocsfUserAccess, assignPrivileges)

@@ -65,6 +65,7 @@ func TestOCSFClasses(t *testing.T) {
 		"lease revoking":    {Event{Kind: LeaseRevoking}, row{3005, 2, 1, 99}},
 		"lease revoked":     {Event{Kind: LeaseRevoked}, row{3005, 2, 1, 1}},
 		"lease expired":     {Event{Kind: LeaseExpired}, row{3005, 2, 1, 1}},
+		"lease renewing":    {Event{Kind: LeaseRenewing}, row{3005, 1, 1, 99}},
 		"lease renewed":     {Event{Kind: LeaseRenewed}, row{3005, 1, 1, 1}},
 		"lease not renewed": {Event{Kind: LeaseNotRenewed}, row{3005, 1, 2, 2}},
 		"lease missing":     {Event{Kind: LeaseMissing}, row{3005, 2, 3, 1}},

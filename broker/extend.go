@@ -51,8 +51,9 @@ type renewal struct {
 	doubt bool      // an earlier try may have been done and its answer lost
 }
 
-// beginRenewal records the end that a source is about to be asked for, if a lease is to be renewed now:
-// a crash from here on leaves a lease that may live until then, and that the sweep comes back to.
+// beginRenewal records the end that a source is about to be asked for, in the lease and in the log, if a
+// lease is to be renewed now: a crash from here on leaves a lease that may live until then, and that the
+// sweep comes back to.
 func (b *Broker) beginRenewal(ctx context.Context, key store.Key) (r renewal, due bool, err error) {
 	err = b.cfg.Store.View(ctx, func(tx store.Tx) (err error) { // most of what is due is to end, in its own transaction
 		_, _, due, err = b.dueForRenewal(tx, key)
@@ -63,7 +64,7 @@ func (b *Broker) beginRenewal(ctx context.Context, key store.Key) (r renewal, du
 	}
 	failpoint.Hit("renew.before")
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
-		r, due, err = b.beginRenewalIn(tx, key)
+		r, due, err = b.beginRenewalIn(ctx, tx, key)
 		return err
 	})
 	if err != nil {
@@ -72,7 +73,7 @@ func (b *Broker) beginRenewal(ctx context.Context, key store.Key) (r renewal, du
 	return r, due, nil
 }
 
-func (b *Broker) beginRenewalIn(tx store.Tx, key store.Key) (r renewal, due bool, err error) {
+func (b *Broker) beginRenewalIn(ctx context.Context, tx store.Tx, key store.Key) (r renewal, due bool, err error) {
 	l, g, due, err := b.dueForRenewal(tx, key)
 	if err != nil || !due {
 		return r, false, err
@@ -89,7 +90,13 @@ func (b *Broker) beginRenewalIn(tx store.Tx, key store.Key) (r renewal, due bool
 		return r, false, err
 	}
 	// While we ask the source the sweep need not. Should we die meanwhile, it will.
-	return r, true, putLease(tx, r.lease, earliest(b.now().Add(b.cfg.IssueTimeout), g.NotAfter))
+	err = putLease(tx, r.lease, earliest(b.now().Add(b.cfg.IssueTimeout), g.NotAfter))
+	if err != nil || r.lease.AskedUntil.Equal(l.AskedUntil) { // asked again: only the due time changes, which is no state
+		return r, true, err
+	}
+	e := b.leaseEvent(ctx, audit.LeaseRenewing, r.lease)
+	e.Detail = map[string]any{"asked_until": r.lease.AskedUntil.UTC().Format(time.RFC3339Nano)}
+	return r, true, tx.Append(e)
 }
 
 // dueForRenewal reads a lease with its grant, and reports whether it is to be renewed now.

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"maps"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,18 @@ func (s *source) renewals() map[cred.GrantID]time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.asked)
+}
+
+// wantRenewals wants the log's entries about renewals to be these.
+func (w *world) wantRenewals(want ...audit.Kind) {
+	w.t.Helper()
+	var got []audit.Kind
+	for _, e := range w.eventsOf(audit.LeaseRenewing, audit.LeaseRenewed, audit.LeaseNotRenewed) {
+		got = append(got, e.Kind)
+	}
+	if !slices.Equal(got, want) {
+		w.t.Errorf("the renewals are recorded as %v, want %v", got, want)
+	}
 }
 
 // short delivers a credential that lives four minutes under a grant of fifteen.
@@ -72,6 +85,7 @@ func TestRenewedWhileTheGrantLives(t *testing.T) {
 	if e := w.lastOf(audit.LeaseRenewed); !e.Lease.NotAfter.Equal(l.NotAfter) || e.Lease.ID != l.ID || e.Grant != got.Grant.ID {
 		t.Errorf("recorded %+v", e.Lease)
 	}
+	w.wantRenewals(audit.LeaseRenewing, audit.LeaseRenewed)
 	w.sweepFor(15*time.Minute - 161*time.Second)
 	w.checkRenewals()
 	if l := w.lease(got.Grant.ID); !l.NotAfter.Equal(got.Grant.NotAfter) {
@@ -179,6 +193,7 @@ func TestRenewalAnswers(t *testing.T) {
 		if n := w.sources["short"].count("renew"); n != 1 {
 			t.Errorf("asked %d times", n)
 		}
+		w.wantRenewals(audit.LeaseRenewing, audit.LeaseNotRenewed)
 	})
 	t.Run("gone", func(t *testing.T) {
 		w, id := due(t)
@@ -188,6 +203,7 @@ func TestRenewalAnswers(t *testing.T) {
 		if len(w.eventsOf(audit.LeaseMissing)) != 1 || w.sources["short"].count("revoke") != 1 {
 			t.Error("it was not recorded as missing, or not revoked to be sure")
 		}
+		w.wantRenewals(audit.LeaseRenewing)
 	})
 	t.Run("no longer than this", func(t *testing.T) {
 		w, id := due(t)
@@ -220,6 +236,7 @@ func TestRenewalAnswers(t *testing.T) {
 		if l.State() != cred.LeaseIssued || !l.End().Equal(noon.Add(15*time.Minute)) {
 			t.Errorf("the lease %+v", l)
 		}
+		w.wantRenewals(audit.LeaseRenewing) // once, however often it is tried
 		w.sources["short"].forget("renew")
 		w.sweepFor(time.Minute)
 		w.wantState(w.lease(id), cred.LeaseExpired)
@@ -240,6 +257,7 @@ func TestRenewalAnswers(t *testing.T) {
 		if l := w.lease(id); !l.NotAfter.After(noon.Add(6*time.Minute)) || !l.AskedUntil.IsZero() {
 			t.Errorf("the lease %+v", l)
 		}
+		w.wantRenewals(audit.LeaseRenewing, audit.LeaseRenewed)
 	})
 	t.Run("lost, then refused", func(t *testing.T) { // the doubt stays
 		w, id := due(t)
@@ -252,6 +270,7 @@ func TestRenewalAnswers(t *testing.T) {
 		w.sweepFor(13 * time.Minute)
 		w.wantLive("short", 0)
 		w.check()
+		w.wantRenewals(audit.LeaseRenewing, audit.LeaseNotRenewed)
 	})
 }
 
@@ -330,6 +349,43 @@ func TestRenewDiesAtEachStep(t *testing.T) {
 			w.checkRenewals()
 			w.wantLive("short", 0)
 		}
+	}
+}
+
+// A source is asked only once the end that it is asked for is on record. A broker that dies before the
+// answer is recorded leaves an intent without an outcome; the next one concludes it, and tells no second.
+func TestDiedBetweenRenewalsIntentAndOutcome(t *testing.T) {
+	died := 0
+	for n := int64(0); ; n++ {
+		w := newWorld(t)
+		got := w.short()
+		w.clock.advance(160 * time.Second)
+		w.process.left.Store(n)
+		if w.process.run(func() { _ = w.Sweep(context.Background()) }) {
+			break
+		}
+		if at := w.process.at.Load(); at != "renew" && at != "renewed" {
+			continue
+		}
+		died++
+		w.wantRenewals(audit.LeaseRenewing)
+		e := w.lastOf(audit.LeaseRenewing)
+		if e.Grant != got.Grant.ID || e.Lease.ID != got.Redeemed.Lease.ID || !e.Lease.NotAfter.Equal(got.Redeemed.Lease.NotAfter) ||
+			e.Detail["asked_until"] != got.Grant.NotAfter.Format(time.RFC3339Nano) {
+			t.Errorf("recorded %+v, %v", e.Lease, e.Detail)
+		}
+		asked := w.sources["short"].count("renew")
+		w.start()
+		w.sweep()
+		if n := w.sources["short"].count("renew"); n != asked {
+			t.Errorf("asked %d times before it was due", n-asked)
+		}
+		w.clock.advance(20 * time.Second)
+		w.sweep()
+		w.wantRenewals(audit.LeaseRenewing, audit.LeaseRenewed)
+	}
+	if died != 2 {
+		t.Errorf("it died %d times while the source was asked, want before and after it renewed", died)
 	}
 }
 

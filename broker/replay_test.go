@@ -3,7 +3,9 @@ package broker
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
+	"time"
 
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/cred"
@@ -73,6 +75,7 @@ var (
 		audit.LeaseRevoking:   {cred.LeaseRevoking, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued}},
 		audit.LeaseUnknown:    {cred.LeaseUnknown, []cred.LeaseState{cred.LeaseIntent, cred.LeaseRevoking}},
 		audit.LeaseRevoked:    {cred.LeaseRevoked, []cred.LeaseState{cred.LeaseRevoking}},
+		audit.LeaseRenewing:   {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIssued}},
 		audit.LeaseRenewed:    {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIssued}},
 		audit.LeaseNotRenewed: {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIssued}},
 		audit.LeaseMissing:    {cred.LeaseRevoking, []cred.LeaseState{cred.LeaseIssued}},
@@ -84,6 +87,7 @@ var (
 func (w *world) replay() (map[cred.GrantID]cred.Grant, map[cred.LeaseID]cred.Lease) {
 	w.t.Helper()
 	grants, leases := map[cred.GrantID]cred.GrantState{}, map[cred.LeaseID]cred.LeaseState{}
+	asked := renewals{}
 	for i, e := range w.events() {
 		if step, ok := grantSteps[e.Kind]; ok {
 			if !slices.Contains(step.from, grants[e.Grant]) {
@@ -104,12 +108,49 @@ func (w *world) replay() (map[cred.GrantID]cred.Grant, map[cred.LeaseID]cred.Lea
 				w.t.Fatalf("entry %d: an intent under a grant that is %q", i, grants[e.Grant])
 			}
 			leases[id] = step.to
+			if wrong := asked.follow(e); wrong != "" {
+				w.t.Fatalf("entry %d: %s", i, wrong)
+			}
 		}
 	}
-	return w.records(grants, leases)
+	return w.records(grants, leases, asked)
 }
 
-func (w *world) records(grants map[cred.GrantID]cred.GrantState, leases map[cred.LeaseID]cred.LeaseState) (map[cred.GrantID]cred.Grant, map[cred.LeaseID]cred.Lease) {
+// renewals is until when sources were asked to let leases live, as the log tells it; an end that was
+// recorded since ends the entry.
+type renewals map[cred.LeaseID]time.Time
+
+// follow takes an entry in. It returns what is wrong with it: each outcome has its intent, and each end
+// that is asked for is told once.
+func (r renewals) follow(e audit.Event) string {
+	id := e.Lease.ID
+	_, asked := r[id]
+	switch e.Kind {
+	case audit.LeaseRenewing:
+		text, _ := e.Detail["asked_until"].(string)
+		until, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil || asked {
+			return fmt.Sprintf("a renewal until %q of a lease that was asked for already: %v (%v)", text, asked, err)
+		}
+		r[id] = until
+	case audit.LeaseRenewed, audit.LeaseNotRenewed:
+		if !asked {
+			return string(e.Kind) + " without its intent"
+		}
+		if e.Kind == audit.LeaseRenewed {
+			delete(r, id)
+		}
+	}
+	return ""
+}
+
+// tells reports whether the log has the end that was asked for of a lease. An entry that says that a
+// lease is renewed no more, or is over, leaves open whether an earlier try was done.
+func (r renewals) tells(l cred.Lease) bool {
+	return l.AskedUntil.Equal(r[l.ID]) || l.AskedUntil.IsZero() && (!l.Renewable || l.Final())
+}
+
+func (w *world) records(grants map[cred.GrantID]cred.GrantState, leases map[cred.LeaseID]cred.LeaseState, asked renewals) (map[cred.GrantID]cred.Grant, map[cred.LeaseID]cred.Lease) {
 	w.t.Helper()
 	gs, ls := map[cred.GrantID]cred.Grant{}, map[cred.LeaseID]cred.Lease{}
 	w.must(w.sealed.View(context.Background(), func(tx store.Tx) error {
@@ -129,6 +170,9 @@ func (w *world) records(grants map[cred.GrantID]cred.GrantState, leases map[cred
 			ls[l.ID] = l
 			if l.State() != leases[l.ID] {
 				w.t.Errorf("lease %s is %s, and its last entry says %q", l.ID, l.State(), leases[l.ID])
+			}
+			if !asked.tells(l) {
+				w.t.Errorf("lease %s may be renewed until %s, and its entries say until %s", l.ID, l.AskedUntil, asked[l.ID])
 			}
 			if l.Final() != r.Due.IsZero() && !(l.State() == cred.LeaseIssued && !l.Revocable || l.State() == cred.LeaseUnknown) {
 				w.t.Errorf("lease %s is %s and due %v", l.ID, l.State(), r.Due)

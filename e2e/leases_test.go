@@ -269,7 +269,7 @@ func TestKilledInRenewal(t *testing.T) {
 			}
 			eventually(t, "Vault and daypass agree", c.agree)
 			want := []audit.Kind{
-				audit.ExchangeGranted, audit.LeaseIntent, audit.LeaseIssued, audit.LeaseRenewed,
+				audit.ExchangeGranted, audit.LeaseIntent, audit.LeaseIssued, audit.LeaseRenewing, audit.LeaseRenewed,
 				audit.GrantRevoked, audit.LeaseRevoking, audit.LeaseRevoked,
 			}
 			if got := kindsOf(c.export(), id); !slices.Equal(got, want) {
