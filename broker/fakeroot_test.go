@@ -10,8 +10,12 @@ import (
 	"github.com/daypass-io/daypass/issuer"
 )
 
-// waits is a fault of a root alone: the act waits for something outside.
-const waits fault = 100
+// Faults of a root alone.
+const (
+	waits        fault = 100 + iota // the act waits for a person
+	waitsForTime                    // the act waits for time alone
+	kills                           // the act ends the broker, and is not done
+)
 
 // fakeRoot is a root credential at a source: two keys, of which one is in use. It outlives the brokers.
 type fakeRoot struct {
@@ -101,6 +105,9 @@ func (f *fakeRoot) act(ctx context.Context, name string, r issuer.Rotation, do f
 	}
 	f.acting--
 	f.mu.Unlock()
+	if fail == kills {
+		f.process().left.Store(0)
+	}
 	f.step(name + " done")
 	if fail == hangs {
 		<-ctx.Done()
@@ -116,7 +123,9 @@ func (f *fakeRoot) act(ctx context.Context, name string, r issuer.Rotation, do f
 	case fail == refusedOff:
 		return cred.Errorf(cred.Denied, "fake."+name, "the source refuses", "no")
 	case fail == waits:
-		return cred.Errorf(cred.Pending, "fake."+name, "somebody has to upload the key", "waits")
+		return &cred.Error{Kind: cred.Pending, Op: "fake." + name, Reason: issuer.ReasonPersonNeeded, Public: "upload the key"}
+	case fail == waitsForTime:
+		return cred.Errorf(cred.Pending, "fake."+name, "the source takes it into use in a minute", "waits")
 	}
 	return nil
 }

@@ -196,7 +196,7 @@ func (b *Broker) notify(tx store.Tx, kind notice.Kind, g cred.Grant, groups []st
 // noticeID names what is told of: a transaction that runs twice tells it once.
 func noticeID(of string, kind notice.Kind, now time.Time) string {
 	id := of + ":" + strings.ReplaceAll(string(kind), ".", "-")
-	if kind == notice.RequestReminder {
+	if kind == notice.RequestReminder || kind == notice.RotationWaits {
 		id += ":" + strconv.FormatInt(now.UnixMilli(), 10) // each of them is another
 	}
 	return id

@@ -180,6 +180,7 @@ const (
 	outcomeAsked   = "asked"   // it waits for approval
 	outcomeBegun   = "begun"   // the step is about to be done
 	outcomeRefused = "refused" // nobody approved
+	outcomeWaits   = "waits"   // it waits for a person; people are told
 	outcomeStuck   = "stuck"   // it does not get on; people are told
 )
 

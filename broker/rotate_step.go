@@ -26,6 +26,7 @@ type claim struct {
 // first time it is the intent, which the log has before the source is asked for a change.
 func (b *Broker) claimStep(ctx context.Context, id cred.RotationID) (c claim, ok bool, err error) {
 	until := time.Now().Add(b.actTimeout()) // before the claim is made, which may take a while
+	var end ending                          // of the claims before, which had none of their own
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		ok = false
 		r, err := getRotation(tx, id)
@@ -36,11 +37,16 @@ func (b *Broker) claimStep(ctx context.Context, id cred.RotationID) (c claim, ok
 		if r.State() != cred.RotationRunning || now.Before(r.NextAt) {
 			return nil
 		}
-		c = claim{until: until}
-		if c.Rotation, err = r.Begin(now, now.Add(b.cfg.RotateTimeout)); err != nil {
+		c = claim{Rotation: r, until: until}
+		c.root, c.known = b.root(r.Root)
+		if end = unanswered(r); end.alarm != "" {
+			if err := b.recordStep(ctx, tx, c, answer{err: errUnanswered}, end, now); err != nil {
+				return err
+			}
+		}
+		if c.Rotation, err = end.next.Begin(now, now.Add(b.claimFor(r))); err != nil {
 			return err
 		}
-		c.root, c.known = b.root(r.Root)
 		if err := putRotation(tx, c.Rotation); err != nil {
 			return err
 		}
@@ -53,6 +59,9 @@ func (b *Broker) claimStep(ctx context.Context, id cred.RotationID) (c claim, ok
 	})
 	if err != nil {
 		return c, false, notRecorded(err)
+	}
+	if ok && end.alarm != "" {
+		b.tell(ctx, c, answer{err: errUnanswered}, end)
 	}
 	b.rotations.changed(cred.GrantID(id))
 	return c, ok, nil
@@ -175,12 +184,7 @@ func (b *Broker) concludeStep(ctx context.Context, c claim, a answer) (on bool, 
 		if err := putRotation(tx, end.next); err != nil {
 			return err
 		}
-		for _, outcome := range end.outcomes {
-			if err := tx.Append(end.event(ctx, c, a, outcome, now)); err != nil {
-				return err
-			}
-		}
-		if err := b.notifyRotation(tx, c, end, now); err != nil || !end.next.Over() {
+		if err := b.recordStep(ctx, tx, c, a, end, now); err != nil || !end.next.Over() {
 			return err
 		}
 		return b.endRotationGrant(ctx, tx, end.next)
@@ -198,6 +202,16 @@ func (b *Broker) concludeStep(ctx context.Context, c claim, a answer) (on bool, 
 		b.waiters.changed(end.next.Grant)
 	}
 	return !end.next.Over() && !b.now().Before(end.next.NextAt), nil
+}
+
+// recordStep writes the entries of what came of a step, and has people told.
+func (b *Broker) recordStep(ctx context.Context, tx store.Tx, c claim, a answer, end ending, now time.Time) error {
+	for _, outcome := range end.outcomes {
+		if err := tx.Append(end.event(ctx, c, a, outcome, now)); err != nil {
+			return err
+		}
+	}
+	return b.notifyRotation(tx, c, end, now)
 }
 
 // ending is what a step's answer leads to, with the receipt where that is the end.
@@ -229,6 +243,7 @@ type ending struct {
 	next     cred.Rotation
 	outcomes []string // of the step, for the log; none: it is tried again
 	alarm    string   // what people are told that does not get on; empty: nothing
+	todo     string   // what people are told that a person is to do; empty: nothing
 }
 
 // Times of rotations.
@@ -237,6 +252,7 @@ const (
 	stuckAfter = 15 * time.Minute // how long a step may fail before people are told
 	stuckRetry = 10 * time.Minute // between tries at what does not help by itself
 	waitRetry  = 30 * time.Second // between looks at what is waited for
+	askAgain   = 24 * time.Hour   // between reminders of what waits for a person
 )
 
 // endOf decides what an answer leads to, as the contract of issuer.Rotator has it.
@@ -249,6 +265,9 @@ func endOf(r cred.Rotation, a answer, now time.Time) (end ending, err error) {
 		return end, err
 	case kind == cred.Pending:
 		end.next, err = r.Again(now.Add(lookAgain(a.err)), why)
+		if issuer.WaitsForPerson(a.err) {
+			end.asked(why, now)
+		}
 		return end, err
 	case kind == cred.Unavailable && r.Step() == cred.StepCheck && age >= checkFor:
 		why = "the check before got no answer for " + checkFor.String() + ", and nothing was changed: " + why
@@ -281,6 +300,18 @@ func (e *ending) alarmed(why string) {
 	}
 	e.next.Alarmed, e.alarm = true, why
 	e.outcomes = append(e.outcomes, outcomeStuck)
+}
+
+// asked notes that people have to be told of what waits for them: when it begins to, and each day while it
+// does. The log has the first.
+func (e *ending) asked(todo string, now time.Time) {
+	if at := e.next.AskedAt; !at.IsZero() && now.Before(at.Add(askAgain)) {
+		return
+	}
+	if e.next.AskedAt.IsZero() {
+		e.outcomes = append(e.outcomes, outcomeWaits)
+	}
+	e.next.AskedAt, e.todo = now, todo
 }
 
 // kindOfAct is the kind of an act's error. One that is not of the contract's type promises nothing.

@@ -33,7 +33,7 @@ func (e ending) event(ctx context.Context, c claim, a answer, outcome string, no
 		more["receipt_sha256"] = hex.EncodeToString(sum[:])
 	}
 	event := rotationEvent(ctx, c.root, e.next, string(c.Step()), outcome, now, more)
-	if a.err != nil {
+	if a.err != nil && outcome != outcomeWaits { // to wait is no failure
 		event.Error = audit.ErrorOf(a.err)
 	}
 	return event
@@ -59,6 +59,8 @@ func (b *Broker) tell(ctx context.Context, c claim, a answer, end ending) {
 		log.ErrorContext(ctx, "a rotation does not get on; somebody has to look", "why", end.alarm, "error", a.err)
 	case end.next.State() == cred.RotationFailed:
 		log.ErrorContext(ctx, "a rotation has failed; the old root is in use", "why", end.next.Why, "error", a.err)
+	case end.todo != "":
+		log.InfoContext(ctx, "a rotation waits for a person", "todo", end.todo)
 	case a.err != nil && kindOfAct(a.err) != cred.Pending:
 		log.WarnContext(ctx, "a step of a rotation did not succeed", "error", a.err)
 	case end.next.State() == cred.RotationDone:
@@ -66,8 +68,18 @@ func (b *Broker) tell(ctx context.Context, c claim, a answer, end ending) {
 	}
 }
 
-// notifyRotation has people told of an alarm, and of the end.
+// notifyRotation has people told of an alarm, of what waits for them, and of the end.
 func (b *Broker) notifyRotation(tx store.Tx, c claim, end ending, now time.Time) error {
+	if end.todo != "" {
+		text := "of the root " + c.Rotation.Root
+		if !c.AskedAt.IsZero() {
+			text += " still"
+		}
+		text += " waits for a person at the step " + string(c.Step()) + ": " + end.todo + ". 'daypass rotations show " + string(c.ID) + "' tells where it stands"
+		if err := b.notifyOf(tx, notice.RotationWaits, c, text, now); err != nil {
+			return err
+		}
+	}
 	if end.alarm != "" {
 		text := "does not get on at the step " + string(c.Step()) + ": " + end.alarm + ". It is tried again; 'daypass rotations show " + string(c.ID) + "' tells where it stands"
 		if err := b.notifyOf(tx, notice.RotationStuck, c, text, now); err != nil {

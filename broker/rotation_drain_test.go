@@ -92,9 +92,8 @@ func TestDrainWaits(t *testing.T) {
 		t.Errorf("it was over at %v, and the last lease ended at %v", w.now(), ours.NotAfter)
 	}
 	w.wantState(w.lease(g.ID), cred.LeaseIssued)
-	if len(w.told(notice.RotationStuck)) != 0 {
-		t.Error("to wait alarmed somebody")
-	}
+	w.wantTold(notice.RotationStuck, 0)
+	w.wantTold(notice.RotationWaits, 0)
 }
 
 func TestDrainRevokes(t *testing.T) {
@@ -177,6 +176,7 @@ func TestRetireAfter(t *testing.T) {
 		t.Fatalf("the rotation waits at %s until %v: %s", rot.Step(), rot.NextAt, rot.Why)
 	}
 	w.wantEnd(w.finish(id), cred.RotationDone)
+	w.wantTold(notice.RotationWaits, 0)
 }
 
 // Two roots of one issuer are rotated one after the other; one of another issuer does not wait.
@@ -208,4 +208,5 @@ func TestRootsOfOneIssuer(t *testing.T) {
 	w.wantEnd(w.get(other.ID), cred.RotationDone)
 	w.wantEnd(w.finish(first.ID), cred.RotationDone)
 	w.wantEnd(w.finish(next.ID), cred.RotationDone)
+	w.wantTold(notice.RotationWaits, 0)
 }

@@ -137,6 +137,7 @@ func TestScheduleWindows(t *testing.T) {
 	w.clock.advance(16 * time.Hour) // it was down from noon until 4 o'clock
 	w.live(24)
 	w.wantStarts(14*time.Hour, 38*time.Hour, 86*time.Hour)
+	w.wantTold(notice.RotationWaits, 0)
 }
 
 // Run does all of it by itself, at its times, and an act that hangs is cut off.

@@ -147,6 +147,12 @@ func (s *rotationStory) check() {
 		if rot.Alarmed && len(s.told(notice.RotationStuck)) == 0 {
 			s.t.Fatal("an alarm that nobody got")
 		}
+		if !rot.AskedAt.IsZero() && len(s.told(notice.RotationWaits)) == 0 {
+			s.t.Fatal("it waits for people who were not told")
+		}
+		if rot.Open > maxUnanswered && !rot.Alarmed {
+			s.t.Fatalf("the step %s was begun %d times without an outcome, and nobody knows", rot.Step(), rot.Open)
+		}
 	}
 	if !works || open > 1 {
 		s.t.Fatalf("the root in use does not work, and nobody knows; %d rotations are open", open)

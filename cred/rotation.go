@@ -86,9 +86,11 @@ type Rotation struct {
 	CreatedAt   time.Time
 	BegunAt     time.Time // when Step first began; zero: not yet
 	Attempt     int       // how often Step has begun
+	Open        int       // how often Step has begun since it last had an outcome
 	NextAt      time.Time // when Step is due, or tried again
 	Why         string    // why it waits, is being undone or ended, for people
 	Alarmed     bool      // people have been told that Step does not get on
+	AskedAt     time.Time // when people were last told that Step waits for them; zero: not yet
 	OneWay      bool      // the old root is no more: nothing is undone, the new one has to work
 	Findings    []Finding // of Check
 	Old, New    string    // how people know the roots; no secrets
@@ -151,6 +153,7 @@ func (r Rotation) Begin(now, until time.Time) (Rotation, error) {
 		r.BegunAt = now
 	}
 	r.Attempt++
+	r.Open++
 	r.NextAt = until
 	return r, nil
 }
@@ -183,7 +186,7 @@ func (r Rotation) Again(at time.Time, why string) (Rotation, error) {
 	if r.state != RotationRunning || r.Attempt == 0 {
 		return r, transitionError("rotation", string(r.state), "tried again")
 	}
-	r.NextAt, r.Why = at, why
+	r.NextAt, r.Why, r.Open = at, why, 0
 	return r, nil
 }
 
@@ -239,7 +242,8 @@ func (r Rotation) record(outcome RotationOutcome, now time.Time, text string) Ro
 
 func (r Rotation) to(step RotationStep, at time.Time, why string) Rotation {
 	r.step, r.NextAt, r.Why = step, at, why
-	r.BegunAt, r.Attempt, r.Alarmed = time.Time{}, 0, false
+	r.BegunAt, r.Attempt, r.Open = time.Time{}, 0, 0
+	r.Alarmed, r.AskedAt = false, time.Time{}
 	return r
 }
 
@@ -260,9 +264,11 @@ type rotationWire struct {
 	CreatedAt   time.Time         `json:"created_at"`
 	BegunAt     time.Time         `json:"begun_at,omitzero"`
 	Attempt     int               `json:"attempt,omitempty"`
+	Open        int               `json:"open,omitempty"`
 	NextAt      time.Time         `json:"next_at,omitzero"`
 	Why         string            `json:"why,omitempty"`
 	Alarmed     bool              `json:"alarmed,omitempty"`
+	AskedAt     time.Time         `json:"asked_at,omitzero"`
 	OneWay      bool              `json:"one_way,omitempty"`
 	Findings    []Finding         `json:"findings,omitempty"`
 	Old         string            `json:"old,omitempty"`
@@ -282,7 +288,8 @@ type rotationWire struct {
 func (r Rotation) Encode() (Secret, error) {
 	w := rotationWire{
 		ID: r.ID, Root: r.Root, By: r.By, Reason: r.Reason, Grant: r.Grant, CreatedAt: r.CreatedAt, BegunAt: r.BegunAt,
-		Attempt: r.Attempt, NextAt: r.NextAt, Why: r.Why, Alarmed: r.Alarmed, OneWay: r.OneWay, Findings: r.Findings, Old: r.Old, New: r.New,
+		Attempt: r.Attempt, Open: r.Open, NextAt: r.NextAt, Why: r.Why, Alarmed: r.Alarmed, AskedAt: r.AskedAt, OneWay: r.OneWay,
+		Findings: r.Findings, Old: r.Old, New: r.New,
 		SwitchedAt: r.SwitchedAt, RetireAfter: r.RetireAfter, EndedAt: r.EndedAt, Receipt: r.Receipt, Past: r.Past, State: r.state, Step: r.step,
 	}
 	for name, note := range r.Notes {
@@ -311,7 +318,8 @@ func DecodeRotation(text []byte) (Rotation, error) {
 	}
 	r := Rotation{
 		ID: w.ID, Root: w.Root, By: w.By, Reason: w.Reason, Grant: w.Grant, CreatedAt: w.CreatedAt, BegunAt: w.BegunAt,
-		Attempt: w.Attempt, NextAt: w.NextAt, Why: w.Why, Alarmed: w.Alarmed, OneWay: w.OneWay, Findings: w.Findings, Old: w.Old, New: w.New,
+		Attempt: w.Attempt, Open: w.Open, NextAt: w.NextAt, Why: w.Why, Alarmed: w.Alarmed, AskedAt: w.AskedAt, OneWay: w.OneWay,
+		Findings: w.Findings, Old: w.Old, New: w.New,
 		SwitchedAt: w.SwitchedAt, RetireAfter: w.RetireAfter, EndedAt: w.EndedAt, Receipt: w.Receipt, Past: w.Past, state: w.State, step: w.Step,
 	}
 	for name, note := range w.Notes {

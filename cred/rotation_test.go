@@ -20,6 +20,8 @@ type journal struct {
 	state  string // here begins the model: "pending", a step, or how it ended
 	begun  bool
 	free   time.Time // when the step may begin
+	open   int       // how often it was begun since it had an outcome
+	asked  bool      // people were told that it waits for them
 	oneWay bool
 	proven bool // verified since what is in use was put there
 	past   []string
@@ -67,6 +69,7 @@ func (j *journal) turn(t *rapid.T) {
 		next, err = j.r.Begin(j.now, later)
 		if may = j.running() && !j.now.Before(j.free); may {
 			j.begun, j.free = true, later
+			j.open++
 		}
 	case "done":
 		if j.state == "switch" && j.begun && rapid.Bool().Draw(t, "retire later") {
@@ -78,7 +81,8 @@ func (j *journal) turn(t *rapid.T) {
 	case "again":
 		next, err = j.r.Again(later, "busy")
 		if may = j.running() && j.begun; may {
-			j.free = later
+			j.free, j.open, j.asked = later, 0, true
+			next.AskedAt = j.now
 		}
 	case "fail":
 		next, err = j.r.Fail(j.now, "broken")
@@ -103,7 +107,9 @@ func (j *journal) turn(t *rapid.T) {
 	}
 }
 
-func (j *journal) to(state string, at time.Time) { j.state, j.begun, j.free = state, false, at }
+func (j *journal) to(state string, at time.Time) {
+	j.state, j.begun, j.free, j.open, j.asked = state, false, at, 0, false
+}
 
 func (j *journal) done(may bool) {
 	if !may {
@@ -160,6 +166,9 @@ func (j *journal) check(t *rapid.T) {
 	}
 	if step != "" && (!r.NextAt.Equal(j.free) || j.begun != (r.Attempt > 0) || j.begun == r.BegunAt.IsZero()) {
 		t.Fatalf("the step is due at %v, begun %d times, want %v", r.NextAt, r.Attempt, j.free)
+	}
+	if r.Open != j.open || r.AskedAt.IsZero() == j.asked {
+		t.Fatalf("it was begun %d times without an outcome, and asked for at %v, want %d and %v", r.Open, r.AskedAt, j.open, j.asked)
 	}
 	var past []string
 	for _, p := range r.Past {

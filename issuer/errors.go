@@ -28,6 +28,16 @@ func Limited(op, public string, after time.Duration, err error) *cred.Error {
 // source may have had the credential that was made.
 const ReasonUnwrapFailed = "UNWRAP_FAILED"
 
+// ReasonPersonNeeded is the Reason of an error of a Rotator by which an act waits for a person, and not
+// for time alone. Its kind is Pending.
+const ReasonPersonNeeded = "PERSON_NEEDED"
+
+// WaitsForPerson reports whether an act of a rotation waits for a person, who has to be told.
+func WaitsForPerson(err error) bool {
+	e, ok := errors.AsType[*cred.Error](err)
+	return ok && e.Kind == cred.Pending && e.Reason == ReasonPersonNeeded
+}
+
 // Alarm returns the error, in err's chain, that people have to be told of at once: not a failure, but
 // what looks like an attack.
 func Alarm(err error) (*cred.Error, bool) {

@@ -158,7 +158,7 @@ func TestDelivers(t *testing.T) {
 // Every kind of notice gets through, also one that has nothing but its kind.
 func TestDeliversEveryKind(t *testing.T) {
 	eachRig(t, func(t *testing.T, r rig) {
-		kinds := []Kind{RequestPending, RequestReminder, RequestApproved, RequestDenied, RequestExpired, BreakGlassUsed, ReviewOverdue, StandingProposed, PolicyRefused, AlarmRaised, LeasesStray, LeasesMissing, "unknown.kind"}
+		kinds := []Kind{RequestPending, RequestReminder, RequestApproved, RequestDenied, RequestExpired, BreakGlassUsed, ReviewOverdue, StandingProposed, PolicyRefused, AlarmRaised, LeasesStray, LeasesMissing, RotationWaits, RotationStuck, RotationFailed, RotationDone, "unknown.kind"}
 		for _, kind := range kinds {
 			if err := r.Send(within(t), Notice{ID: "nt_2", Kind: kind, At: noon}); err != nil {
 				t.Errorf("%s: %v", kind, err)

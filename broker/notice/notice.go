@@ -25,7 +25,8 @@ const (
 	LeasesMissing    Kind = "leases.missing"    // a source has lost credentials that nobody here ended
 	PolicyRefused    Kind = "policy.refused"    // a changed rule set has mistakes; the one before stays in force
 	AlarmRaised      Kind = "alarm.raised"      // somebody may have had a credential that is not theirs
-	RotationStuck    Kind = "rotation.stuck"    // a root's rotation does not get on, and somebody has to look
+	RotationWaits    Kind = "rotation.waits"    // a root's rotation waits for a person, who has to do something
+	RotationStuck    Kind = "rotation.stuck"    // it does not get on, and somebody has to look
 	RotationFailed   Kind = "rotation.failed"   // it was given up; the old root is in use
 	RotationDone     Kind = "rotation.done"     // the new root is in use, the old one is gone
 )

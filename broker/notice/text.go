@@ -31,6 +31,7 @@ var titles = map[Kind]string{
 	LeasesStray:      "A source has credentials that are not on record",
 	LeasesMissing:    "A source has lost credentials",
 	PolicyRefused:    "A changed policy was refused; the one before stays in force",
+	RotationWaits:    "A rotation waits for a person",
 	RotationStuck:    "A rotation does not get on",
 	RotationFailed:   "A rotation has failed",
 	RotationDone:     "A root was rotated",

@@ -17,9 +17,19 @@ import (
 	"github.com/daypass-io/daypass/issuer"
 )
 
-// wait says that an act waits, until an instant where that is known.
+// wait says that an act waits for time alone, until an instant where that is known.
 func wait(op, public string, now, until time.Time) error {
-	e := &cred.Error{Kind: cred.Pending, Op: op, Reason: "ROTATION_WAITS", Public: public}
+	return waiting("ROTATION_WAITS", op, public, now, until)
+}
+
+// ask says that an act waits for a person, and what they are to do; until an instant where it then goes
+// on by itself.
+func ask(op, public string, now, until time.Time) error {
+	return waiting(issuer.ReasonPersonNeeded, op, public, now, until)
+}
+
+func waiting(reason, op, public string, now, until time.Time) error {
+	e := &cred.Error{Kind: cred.Pending, Op: op, Reason: reason, Public: public}
 	if until.After(now) {
 		e.RetryAfter = until.Sub(now)
 	}

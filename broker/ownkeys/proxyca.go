@@ -269,7 +269,7 @@ func (p *ProxyCA) waitSpread(ctx context.Context, r issuer.Rotation, ca *x509.Ce
 		return err
 	}
 	if len(behind) > 0 {
-		return wait("proxy_ca.switch", fmt.Sprintf("copy %s to every proxy and caller in the place of its ca_file, and %s to the proxy NAME in the place of its certificate, whose key stays, "+
+		return ask("proxy_ca.switch", fmt.Sprintf("copy %s to every proxy and caller in the place of its ca_file, and %s to the proxy NAME in the place of its certificate, whose key stays, "+
 			"and restart the proxy; these still show certificates of the old CA: %s", p.cfg.Bundle, beside(p.proxyCert("NAME"), "next"), strings.Join(behind, ", ")), time.Time{}, time.Time{})
 	}
 	prepared, err := time.Parse(time.RFC3339, r.Notes[preparedNote].RevealString())
@@ -277,7 +277,7 @@ func (p *ProxyCA) waitSpread(ctx context.Context, r issuer.Rotation, ca *x509.Ce
 		return cred.Errorf(cred.Invalid, "proxy_ca.switch", "the rotation does not say when it was prepared; begin a new one", "%w", err)
 	}
 	if now, at := p.cfg.Now(), prepared.Add(p.cfg.Spread); now.Before(at) {
-		return wait("proxy_ca.switch", fmt.Sprintf("copy %s to every caller in the place of its ca_file; the broker shows a certificate of the new CA from %s on", p.cfg.Bundle, clock(at)), now, at)
+		return ask("proxy_ca.switch", fmt.Sprintf("copy %s to every caller in the place of its ca_file; the broker shows a certificate of the new CA from %s on", p.cfg.Bundle, clock(at)), now, at)
 	}
 	return nil
 }
@@ -311,7 +311,7 @@ func (p *ProxyCA) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rotatio
 		return r, err
 	}
 	if len(behind) > 0 {
-		return r, wait("proxy_ca.retire", fmt.Sprintf("copy %s to the proxy NAME in the place of its certificate; these still show certificates of the old CA: %s",
+		return r, ask("proxy_ca.retire", fmt.Sprintf("copy %s to the proxy NAME in the place of its certificate; these still show certificates of the old CA: %s",
 			beside(p.proxyCert("NAME"), "next"), strings.Join(behind, ", ")), time.Time{}, time.Time{})
 	}
 	for _, path := range []string{p.cfg.ClientCA, p.cfg.Bundle} {
@@ -383,7 +383,7 @@ func (p *ProxyCA) restore(ctx context.Context, next *x509.Certificate) error {
 	}
 	for _, s := range seen {
 		if s.Certificate != nil && issuedBy(s.Certificate, next) {
-			return wait("proxy_ca.undo", fmt.Sprintf("the broker shows its old certificate again; give the proxy %s its certificate of the old CA back, and restart it", s.Name), time.Time{}, time.Time{})
+			return ask("proxy_ca.undo", fmt.Sprintf("the broker shows its old certificate again; give the proxy %s its certificate of the old CA back, and restart it", s.Name), time.Time{}, time.Time{})
 		}
 	}
 	for _, path := range []string{p.cfg.ClientCA, p.cfg.Bundle} {

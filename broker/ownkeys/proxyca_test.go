@@ -189,8 +189,8 @@ func TestProxyCAKeepsProxies(t *testing.T) {
 	wantWait := func(act string, words ...string) {
 		t.Helper()
 		err := d.act(act, 1)
-		if cred.KindOf(err) != cred.Pending {
-			t.Fatalf("%s: %v, want Pending", act, err)
+		if !issuer.WaitsForPerson(err) {
+			t.Fatalf("%s: %v, want that it waits for a person", act, err)
 		}
 		for _, word := range words {
 			if !strings.Contains(cred.PublicText(err), word) {

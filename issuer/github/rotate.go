@@ -340,7 +340,7 @@ func (k *keyRotator) ask(ctx context.Context, key appKey) (appAnswer, error) {
 
 // waits says what a person has to do.
 func waits(op, todo string, err error) error {
-	return &cred.Error{Kind: cred.Pending, Op: op, Reason: "PERSON_NEEDED", Public: todo, Err: err}
+	return &cred.Error{Kind: cred.Pending, Op: op, Reason: issuer.ReasonPersonNeeded, Public: todo, Err: err}
 }
 
 // unanswered turns a failed question into our error: a refusal is for good, everything else passes.

@@ -140,8 +140,8 @@ func TestKeyRotationTellsWhatToDo(t *testing.T) {
 	r := issuer.Rotation{ID: "rot-1", Attempt: 1, Began: time.Now()}
 	wantTodo := func(err error, parts ...string) {
 		t.Helper()
-		if cred.KindOf(err) != cred.Pending {
-			t.Fatalf("%v, want kind pending", err)
+		if !issuer.WaitsForPerson(err) {
+			t.Fatalf("%v, want that it waits for a person", err)
 		}
 		for _, part := range parts {
 			if !strings.Contains(cred.PublicText(err), part) {

@@ -86,7 +86,7 @@ func (x *root) endOldKey(ctx context.Context, r issuer.Rotation) error {
 			return nil
 		}
 		return &cred.Error{
-			Kind: cred.Pending, Op: "vault.rotate", Reason: "OLD_KEY",
+			Kind: cred.Pending, Op: "vault.rotate", Reason: issuer.ReasonPersonNeeded,
 			Public: "Vault may have left the old access key " + r.Old + " behind; give the broker the right to look after the user's keys, which ends this wait, and until then delete that key by hand",
 		}
 	}
