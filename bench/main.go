@@ -71,7 +71,7 @@ func main() {
 	}
 	only := flag.String("only", "", "measure this one alone: mask, log, policy, proxy, exchange, overhead or sweep")
 	rounds := flag.Int("rounds", 3, "how often each side of a pair runs")
-	round := flag.Duration("round", 2500*time.Millisecond, "how long one side runs")
+	round := flag.Duration("round", 2*time.Second, "how long one side runs")
 	short := flag.Bool("short", false, "measure the sweep of ten thousand leases in place of a million")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -16,7 +16,8 @@ import (
 	"github.com/hashicorp/vault/api"
 )
 
-// overheadClients are how many call at a time: one after the other, and a few together.
+// overheadClients are how many call at a time: one after the other, and a few together, which the goal is
+// for, as those of the other rows are.
 var overheadClients = []int{1, 4}
 
 const (
@@ -57,12 +58,12 @@ func benchOverhead(ctx context.Context, b *bench) ([]result, error) {
 		return nil, err
 	}
 	var all []result
-	for i, n := range overheadClients {
+	for _, n := range overheadClients {
 		r, err := overheadOf(ctx, b, c, v, n)
 		if err != nil {
 			return nil, err
 		}
-		if i == 0 {
+		if n > 1 {
 			r.Goal = "≤ 1.25"
 		}
 		all = append(all, r)
