@@ -23,8 +23,49 @@ func (b *Broker) Rotate(ctx context.Context, who Caller, name, reason string) (c
 	if err != nil {
 		return cred.Rotation{}, err
 	}
-	r, err := b.beginRotation(ctx, root, who, reason)
+	r, waited, err := b.hurryRotation(ctx, root, who, reason)
+	if err == nil && !waited {
+		r, err = b.beginRotation(ctx, root, who, reason)
+	}
 	return shown(r), err
+}
+
+// hurryRotation has a rotation of a root begin now that is approved and waits for its window: who asks for
+// a rotation has a reason not to wait. It reports whether there was one.
+func (b *Broker) hurryRotation(ctx context.Context, root Root, who Caller, reason string) (r cred.Rotation, waited bool, err error) {
+	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		now := b.now()
+		r, waited, err = b.openRotationOf(tx, root.Name)
+		if waited = waited && r.Waits(now); err != nil || !waited {
+			return err
+		}
+		if err := b.checkRotationLocks(tx, root, who.Principal); err != nil {
+			return err
+		}
+		if err := spend(tx, who.once, now); err != nil {
+			return err
+		}
+		if r, err = r.Hurry(now); err != nil {
+			return err
+		}
+		if err := putRotation(tx, r); err != nil {
+			return err
+		}
+		r.Rev++
+		e := rotationEvent(ctx, root, r, stepIntent, outcomeHurried, now, map[string]any{"reason": reason})
+		e.Principal = audit.PrincipalOf(who.Principal)
+		return tx.Append(e)
+	})
+	if refusal, ok := errors.AsType[refused](err); ok {
+		err = refusal.why
+	}
+	if err != nil {
+		return r, false, notRecorded(err)
+	}
+	if waited {
+		b.kick(r.ID)
+	}
+	return r, waited, nil
 }
 
 // CheckRotation does what a rotation of a root would look at first, and changes nothing. It returns the
@@ -87,8 +128,7 @@ func (b *Broker) beginRotation(ctx context.Context, root Root, who Caller, reaso
 	return r, nil
 }
 
-// mayBegin refuses a second rotation of a root, and one that a lock forbids. A lock that covers
-// everything does not: that is set when a root may be known to others, and then it has to be replaced.
+// mayBegin refuses a second rotation of a root, and one that a lock forbids.
 func (b *Broker) mayBegin(tx store.Tx, root Root, who cred.Principal) error {
 	open, found, err := b.openRotationOf(tx, root.Name)
 	if err != nil {
@@ -100,6 +140,12 @@ func (b *Broker) mayBegin(tx store.Tx, root Root, who cred.Principal) error {
 			Public: "the rotation " + string(open.ID) + " of this root is " + string(open.State()) + "; wait for its end",
 		}
 	}
+	return b.checkRotationLocks(tx, root, who)
+}
+
+// checkRotationLocks refuses a rotation that a lock forbids. A lock that covers everything does not: that is
+// set when a root may be known to others, and then it has to be replaced.
+func (b *Broker) checkRotationLocks(tx store.Tx, root Root, who cred.Principal) error {
 	for record, err := range tx.Scan(store.Query{Table: store.Locks}) {
 		if err != nil {
 			return err

@@ -42,6 +42,10 @@ func (b *Broker) rotationReviewed(ctx context.Context, g cred.Grant) {
 func (b *Broker) startRotation(ctx context.Context, id cred.RotationID) (started bool, err error) {
 	var next cred.Rotation
 	var g cred.Grant
+	past, err := b.lastRotations(ctx)
+	if err != nil {
+		return false, err
+	}
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		started = false
 		r, err := getRotation(tx, id)
@@ -58,7 +62,7 @@ func (b *Broker) startRotation(ctx context.Context, id cred.RotationID) (started
 			return err
 		}
 		started = true
-		next, err = startIn(ctx, tx, b.rootOrName(r.Root), r, active, now)
+		next, err = b.startIn(ctx, tx, r, active, past[r.Root], now)
 		return err
 	})
 	if err != nil {
@@ -71,8 +75,16 @@ func (b *Broker) startRotation(ctx context.Context, id cred.RotationID) (started
 	return started, nil
 }
 
-func startIn(ctx context.Context, tx store.Tx, root Root, r cred.Rotation, active cred.Grant, now time.Time) (cred.Rotation, error) {
-	next, err := r.Start(now)
+// startIn starts a rotation that was approved: one by a schedule in its next window, should the one in
+// which it was asked for have passed meanwhile.
+func (b *Broker) startIn(ctx context.Context, tx store.Tx, r cred.Rotation, active cred.Grant, past rootPast, now time.Time) (cred.Rotation, error) {
+	root, at, why := b.rootOrName(r.Root), now, ""
+	var more map[string]any
+	if due := dueAfter(root, past); r.By.Same(b.self()) && due.After(now) {
+		at, why = due, "it is approved, and begins in its next window"
+		more = map[string]any{"not_before": due.UTC().Format(time.RFC3339)}
+	}
+	next, err := r.Start(at, why)
 	if err != nil {
 		return r, err
 	}
@@ -85,7 +97,7 @@ func startIn(ctx context.Context, tx store.Tx, root Root, r cred.Rotation, activ
 	if err := putRotation(tx, next); err != nil {
 		return r, err
 	}
-	e := rotationEvent(ctx, root, next, stepIntent, outcomeBegun, now, nil)
+	e := rotationEvent(ctx, root, next, stepIntent, outcomeBegun, now, more)
 	e.Approvals = audit.ApprovalsOf(active.Approvals...)
 	return next, tx.Append(e)
 }
@@ -179,6 +191,7 @@ const (
 
 	outcomeAsked   = "asked"   // it waits for approval
 	outcomeBegun   = "begun"   // the step is about to be done
+	outcomeHurried = "hurried" // somebody has what waits for its window begin now
 	outcomeRefused = "refused" // nobody approved
 	outcomeWaits   = "waits"   // it waits for a person; people are told
 	outcomeStuck   = "stuck"   // it does not get on; people are told

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
 )
 
@@ -39,7 +40,7 @@ func (b *Broker) leasesUnder(ctx context.Context, root Root, before time.Time) (
 			if !before.IsZero() && !l.CreatedAt.Before(before) {
 				continue
 			}
-			if under, err := hangsOn(tx, root, l); err != nil || !under {
+			if under, err := b.hangsOn(tx, root, l); err != nil || !under {
 				if err != nil {
 					return err
 				}
@@ -56,15 +57,19 @@ func (b *Broker) leasesUnder(ctx context.Context, root Root, before time.Time) (
 	return out, err
 }
 
-func hangsOn(tx store.Tx, root Root, l cred.Lease) (bool, error) {
+func (b *Broker) hangsOn(tx store.Tx, root Root, l cred.Lease) (bool, error) {
 	if l.Final() || root.Issuer != "" && l.Issuer != root.Issuer {
 		return false, nil
 	}
-	if root.Targets == nil {
+	if _, some := root.Rotator.(issuer.Scoped); root.Targets == nil && !some {
 		return true, nil
 	}
 	g, err := getGrant(tx, l.Grant)
-	return err == nil && slices.Contains(root.Targets, g.Want.Target), err
+	if err != nil || root.Targets != nil {
+		return err == nil && slices.Contains(root.Targets, g.Want.Target), err
+	}
+	t, known := b.policy.Load().Target(g.Want.Target)
+	return !known || root.covers(t), nil // of one that is no longer configured nobody knows
 }
 
 // drain does with the credentials that the old root minted what the root's OldLeases says. It is done

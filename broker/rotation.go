@@ -29,7 +29,8 @@ type Root struct {
 	Rotator issuer.Rotator
 	// Issuer is the issuer whose root it is; empty for one of the broker's own.
 	Issuer string
-	// Targets are those whose credentials hang on it; nil means those of Issuer.
+	// Targets are those whose credentials hang on it; nil means those of Issuer, where Rotator is an
+	// issuer.Scoped those that it covers.
 	Targets []string
 	// Demand is whose agreement each rotation needs; nil: nobody's.
 	Demand *cred.Demand
@@ -121,9 +122,18 @@ func (b *Broker) targetsOf(root Root) []string {
 	}
 	var names []string
 	for _, t := range b.policy.Load().Targets() {
-		if root.Issuer != "" && t.Credential.Issuer == root.Issuer {
+		if root.covers(t) {
 			names = append(names, t.Name)
 		}
 	}
 	return names
+}
+
+// covers reports whether the credentials of a target hang on a root that names no targets.
+func (r Root) covers(t cred.Target) bool {
+	if r.Issuer == "" || t.Credential.Issuer != r.Issuer {
+		return false
+	}
+	some, ok := r.Rotator.(issuer.Scoped)
+	return !ok || some.Covers(t.Credential.Path)
 }

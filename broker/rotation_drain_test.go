@@ -113,6 +113,34 @@ func TestDrainRevokes(t *testing.T) {
 	}
 }
 
+// someRoot makes the credentials of one path.
+type someRoot struct {
+	*fakeRoot
+	path string
+}
+
+func (r someRoot) Covers(path string) bool { return path == r.path }
+
+// A root that makes the credentials of some paths alone ends those, and is named by their targets.
+func TestDrainRevokesWhatTheRootCovers(t *testing.T) {
+	w := newRotating(t, old(OldLeasesRevoke), func(r *Root) { r.Rotator = someRoot{r.Rotator.(*fakeRoot), "creds/db"} })
+	var leases []cred.Lease
+	for _, target := range []string{"db", "rare"} {
+		_, tok := w.grant(target)
+		d, err := w.redeem(target, tok)
+		w.must(err)
+		leases = append(leases, d.Lease)
+	}
+	w.clock.advance(time.Second)
+	_, err := w.Rotate(t.Context(), as(security), "rare", "")
+	refusedAs(t, err, cred.NotFound, "ROOT_UNKNOWN")
+	r, err := w.Rotate(t.Context(), as(security), "db", "")
+	w.must(err)
+	w.settledTo(r.ID)
+	w.wantState(w.lease(leases[0].Grant), cred.LeaseRevoked)
+	w.wantState(w.lease(leases[1].Grant), cred.LeaseIssued)
+}
+
 // What a source can't end is waited for, also where it is to be ended, and what does not end though it
 // should alarms people.
 func TestDrainOfWhatStays(t *testing.T) {

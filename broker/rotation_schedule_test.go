@@ -140,6 +140,94 @@ func TestScheduleWindows(t *testing.T) {
 	w.wantTold(notice.RotationWaits, 0)
 }
 
+// nightly is a schedule with a window from 02:00 to 03:00.
+func nightly(t *testing.T, w *rotating) {
+	upkeep, problems := policy.CompileUpkeep(policy.Source{}, "rotations[0]", &policy.Schedule{
+		Every: 24 * time.Hour, Windows: []policy.Window{{From: "02:00", To: "03:00", Zone: "UTC"}},
+	}, nil)
+	if problems != nil {
+		t.Fatal(problems)
+	}
+	w.roots[0].Schedule = func(last time.Time) time.Time { return upkeep.Next(last, w.now()) }
+	w.start()
+}
+
+// What is approved after the window in which it was asked for begins in the next one, unless somebody asks
+// for it.
+func TestApprovedAfterTheWindow(t *testing.T) {
+	for name, c := range map[string]struct { // all after two o'clock
+		approved time.Duration
+		hurried  time.Duration // zero: nobody asks
+		begins   time.Duration
+	}{
+		"in the window":     {50 * time.Minute, 0, 50 * time.Minute},
+		"after it":          {90 * time.Minute, 0, 24 * time.Hour},
+		"after it, hurried": {90 * time.Minute, 2 * time.Hour, 2 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newRotating(t, byTwo)
+			nightly(t, w)
+			two := noon.Add(14 * time.Hour)
+			at := func(after time.Duration) { w.clock.advance(two.Add(after).Sub(w.now())) }
+			at(45 * time.Minute) // a request lives an hour
+			w.advance()
+			rot := w.only()
+			at(c.approved)
+			w.approve(rot)
+			if late := c.approved > time.Hour; w.get(rot.ID).Waits(w.now()) != late || late && w.root.count("check") > 0 {
+				t.Fatalf("it stands as %+v", w.get(rot.ID))
+			}
+			if c.hurried > 0 {
+				at(c.hurried)
+				hurried, err := w.Rotate(t.Context(), as(security), "db-root", "it is known to others")
+				w.must(err)
+				if hurried.ID != rot.ID {
+					t.Fatalf("%s was begun beside %s", hurried.ID, rot.ID)
+				}
+				w.advance()
+			}
+			for w.root.count("check") == 0 && w.now().Before(two.Add(30*time.Hour)) {
+				w.clock.advance(time.Minute)
+				w.advance()
+			}
+			if took := w.now().Sub(two); took < c.begins || took > c.begins+2*time.Minute {
+				t.Errorf("it began %v after two o'clock, want %v", took, c.begins)
+			}
+			w.wantEnd(w.finish(rot.ID), cred.RotationDone)
+			var outcomes []string
+			for _, e := range w.stepEvents("intent") {
+				outcomes = append(outcomes, e["outcome"].(string))
+			}
+			want := []string{"asked", "begun"}
+			if c.hurried > 0 {
+				want = append(want, "hurried")
+			}
+			if !slices.Equal(outcomes, want) {
+				t.Errorf("the entries %q, want %q", outcomes, want)
+			}
+		})
+	}
+}
+
+// Nobody hurries what a lock forbids.
+func TestHurryRefused(t *testing.T) {
+	w := newRotating(t, byTwo)
+	nightly(t, w)
+	w.clock.advance(14*time.Hour + 45*time.Minute)
+	w.advance()
+	rot := w.only()
+	w.clock.advance(30 * time.Minute)
+	w.approve(rot)
+	_, _, err := w.Lock(t.Context(), security, Lock{Target: "rotation:db-root", Reason: "not now"}, 0)
+	w.must(err)
+	_, err = w.Rotate(t.Context(), as(security), "db-root", "")
+	refusedAs(t, err, cred.Denied, "LOCKED")
+	w.advance()
+	if !w.get(rot.ID).Waits(w.now()) {
+		t.Error("it was begun")
+	}
+}
+
 // Run does all of it by itself, at its times, and an act that hangs is cut off.
 func TestRunRotates(t *testing.T) {
 	dir := t.TempDir()

@@ -126,12 +126,27 @@ func (r Rotation) Over() bool {
 	return r.state == RotationRefused || r.state == RotationFailed || r.state == RotationDone
 }
 
-// Start begins a rotation whose request was approved.
-func (r Rotation) Start(now time.Time) (Rotation, error) {
+// Start has a rotation whose request was approved begin at an instant; why says what it waits for until
+// then.
+func (r Rotation) Start(at time.Time, why string) (Rotation, error) {
 	if r.state != RotationPending {
 		return r, transitionError("rotation", string(r.state), string(RotationRunning))
 	}
-	r.state, r.step, r.NextAt, r.Why = RotationRunning, StepCheck, now, ""
+	r.state, r.step, r.NextAt, r.Why = RotationRunning, StepCheck, at, why
+	return r, nil
+}
+
+// Waits reports whether a rotation was started for later, and nothing was done for it yet.
+func (r Rotation) Waits(now time.Time) bool {
+	return r.state == RotationRunning && r.step == StepCheck && r.BegunAt.IsZero() && now.Before(r.NextAt)
+}
+
+// Hurry has a rotation that waits begin now.
+func (r Rotation) Hurry(now time.Time) (Rotation, error) {
+	if !r.Waits(now) {
+		return r, transitionError("rotation", string(r.state), "hurried")
+	}
+	r.NextAt, r.Why = now, ""
 	return r, nil
 }
 

@@ -54,11 +54,20 @@ func (j *journal) turn(t *rapid.T) {
 	var next cred.Rotation
 	var err error
 	var may bool
-	switch op := rapid.SampledFrom([]string{"start", "refuse", "begin", "begin", "begin", "done", "done", "done", "again", "fail", "resume"}).Draw(t, "op"); op {
+	switch op := rapid.SampledFrom([]string{"start", "hurry", "refuse", "begin", "begin", "begin", "done", "done", "done", "again", "fail", "resume"}).Draw(t, "op"); op {
 	case "start":
-		next, err = j.r.Start(j.now)
+		next, err = j.r.Start(later, "window")
 		if may = j.state == "pending"; may {
-			j.to("check", j.now)
+			j.to("check", later)
+		}
+	case "hurry":
+		next, err = j.r.Hurry(j.now)
+		may = j.state == "check" && !j.begun && j.now.Before(j.free)
+		if may != j.r.Waits(j.now) {
+			t.Fatalf("Waits is %v at %s", j.r.Waits(j.now), j.state)
+		}
+		if may {
+			j.free = j.now
 		}
 	case "refuse":
 		next, err = j.r.Refuse(j.now, "no")

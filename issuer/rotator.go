@@ -63,3 +63,11 @@ type Rotator interface {
 	// Prepare made. It fails with kind Invalid where the old root is no more.
 	Undo(ctx context.Context, r Rotation) error
 }
+
+// Scoped is a Rotator whose root makes the credentials of some paths of its issuer alone. The root of one
+// that is not Scoped counts as that of all.
+type Scoped interface {
+	// Covers reports whether the root makes what is minted at a path, which may have parameters in it
+	// ("database/creds/{role}"). Where that can't be told it does.
+	Covers(path string) bool
+}

@@ -26,7 +26,8 @@ type Rotation struct {
 type RotationPlan struct {
 	// The name that `daypass rotate` uses.
 	Name string `yaml:"name,required"`
-	// The targets whose credentials hang on the root. The default is those of the driver's issuer.
+	// The targets whose credentials hang on the root. The default is those of the driver's issuer that the root
+	// makes: of vault_root the paths below its mount, of kv its own path, else all.
 	Targets []string `yaml:"targets"`
 	// When it is rotated without being asked. Never by default.
 	Schedule *policy.Schedule `yaml:"schedule"`

@@ -11,6 +11,7 @@ package kv
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
@@ -106,6 +107,12 @@ func New(cfg Config) (issuer.Rotator, error) {
 type rotator struct {
 	cfg Config
 	now func() time.Time
+}
+
+// Covers implements issuer.Scoped.
+func (r *rotator) Covers(path string) bool {
+	fixed, _, open := strings.Cut(path, "{")
+	return path == r.cfg.Path || open && strings.HasPrefix(r.cfg.Path, fixed)
 }
 
 func invalidConfig(public string, err error) error {

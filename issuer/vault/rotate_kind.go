@@ -89,6 +89,19 @@ func (p rotatePath) below(path string) string {
 	return p.mount + strings.ReplaceAll(path, "NAME", p.name)
 }
 
+// Covers implements issuer.Scoped: what is read below the mount, and of a static role its own path alone.
+// Which connection a database's role belongs to is known to Vault only.
+func (x *root) Covers(path string) bool {
+	fixed, _, open := strings.Cut(path, "{")
+	switch {
+	case !strings.HasPrefix(fixed, x.at.mount):
+		return open && strings.HasPrefix(x.at.mount, fixed)
+	case x.at.form == "rotate-role/NAME" && !open:
+		return strings.HasSuffix(path, "/"+x.at.name)
+	}
+	return true
+}
+
 // kind finds out what the root is: from the configuration, from Vault, or where Vault won't say, from
 // the name of the mount.
 func (x *root) kind(ctx context.Context) (rootKind, error) {
