@@ -46,6 +46,13 @@ const (
 	LeaseMissing    Kind = "lease.missing"     // its source has it no more, and nobody here ended it
 	LeaseStray      Kind = "lease.stray"       // a source has credentials that no lease here is of
 
+	// Of credentials that the broker mints for itself, under no grant.
+	OwnIntent  Kind = "own.intent" // about to ask the issuer
+	OwnIssued  Kind = "own.issued"
+	OwnFailed  Kind = "own.failed"  // the issuer is sure that nothing was made
+	OwnUnknown Kind = "own.unknown" // it exists, or may, and nobody has it
+	OwnRevoked Kind = "own.revoked" // its source has ended it before its time
+
 	AlarmRaised Kind = "alarm.raised" // somebody may have had a credential that is not theirs
 
 	GrantRevoked Kind = "grant.revoked"
@@ -148,7 +155,7 @@ type Approval struct {
 // Lease is one credential, by fingerprints alone.
 type Lease struct {
 	ID                cred.LeaseID `json:"id"`
-	Redeemer          string       `json:"redeemer,omitempty"` // "holder", or "proxy/" and the proxy's name
+	Redeemer          string       `json:"redeemer,omitempty"` // "holder", "proxy/" and the proxy's name, or "broker"
 	Issuer            string       `json:"issuer"`
 	HandleFingerprint string       `json:"handle_fingerprint,omitempty"` // SHA-256 of the source's handle, hex
 	SecretFingerprint string       `json:"secret_fingerprint,omitempty"` // SHA-256 of the credential, hex

@@ -96,23 +96,23 @@ func ocsfClassOf(e Event) ocsfClass {
 		return failed(ocsfAPIActivity, ocsfOther, ocsfMedium)
 	case AuditExported:
 		return fine(ocsfAPIActivity, apiActivityOf("GET"))
-	case LeaseIntent, LeaseRenewing:
+	case LeaseIntent, LeaseRenewing, OwnIntent:
 		return underWay(ocsfUserAccess, assignPrivileges)
-	case LeaseIssued, LeaseRenewed:
+	case LeaseIssued, LeaseRenewed, OwnIssued:
 		return fine(ocsfUserAccess, assignPrivileges)
-	case LeaseFailed:
-		return failed(ocsfUserAccess, assignPrivileges, ocsfLow)
-	case LeaseNotRenewed:
+	case LeaseFailed, LeaseNotRenewed, OwnFailed:
 		return failed(ocsfUserAccess, assignPrivileges, ocsfLow)
 	case LeaseMissing:
 		return ocsfClass{ocsfUserAccess, revoke, ocsfMedium, ocsfSuccess, ""}
 	case LeaseUnknown, LeaseStray:
 		return ocsfClass{ocsfUserAccess, revoke, ocsfHigh, ocsfStatusUnknown, ""}
+	case OwnUnknown: // nobody has it, and it ends by itself
+		return ocsfClass{ocsfUserAccess, assignPrivileges, ocsfMedium, ocsfStatusUnknown, ""}
 	case AlarmRaised:
 		return failed(ocsfUserAccess, assignPrivileges, ocsfCritical)
 	case LeaseRevoking:
 		return underWay(ocsfUserAccess, revoke)
-	case LeaseRevoked, LeaseExpired, GrantRevoked, GrantExpired:
+	case LeaseRevoked, LeaseExpired, GrantRevoked, GrantExpired, OwnRevoked:
 		return fine(ocsfUserAccess, revoke)
 	case UseBegin, UseEnd, UseRefused, UseLost:
 		return ocsfUseClass(e)

@@ -91,6 +91,7 @@ type Broker struct {
 	watchers watchers // of revocations
 	waiters  waiters  // for requests to change
 	compared reports  // of leases with the lists of their sources
+	owns     owns     // what is minted for the broker itself
 
 	rotations    waiters                   // for rotations to change
 	kicked       chan struct{}             // has a value when a rotation has something to do

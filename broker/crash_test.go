@@ -55,7 +55,7 @@ var (
 
 // turn does one step; the process may die in it, and then the next one starts.
 func (s *story) turn() {
-	do := s.draw(rapid.IntRange(0, 9).Draw(s.t, "step"))
+	do := s.draw(rapid.IntRange(0, 10).Draw(s.t, "step"))
 	if !s.process.run(do) {
 		s.start()
 	}
@@ -83,6 +83,8 @@ func (s *story) draw(step int) func() {
 		return func() { s.process.left.Store(steps) }
 	case 8:
 		return s.fault()
+	case 9:
+		return s.own()
 	default:
 		return s.interrupt()
 	}
@@ -169,6 +171,21 @@ func (s *story) revoke() func() {
 	}
 }
 
+// own mints for the broker itself, and may end that again.
+func (s *story) own() func() {
+	name := rapid.SampledFrom([]string{"vault", "plain", "sts"}).Draw(s.t, "source")
+	ends := rapid.Bool().Draw(s.t, "ended")
+	return func() {
+		own, err := s.MintOwn(context.Background(), "tests", cred.CredentialSource{Issuer: name}, s.now().Add(time.Hour))
+		if s.told(err); err != nil && own.Fields != nil {
+			s.wrong = append(s.wrong, "a secret of the broker's own came with an error")
+		}
+		if ends {
+			s.EndOwn(context.Background(), own)
+		}
+	}
+}
+
 // fault plans what goes wrong next.
 func (s *story) fault() func() {
 	f := rapid.SampledFrom([]fault{notDone, refusedOff, doneLost, doneOddly}).Draw(s.t, "fault")
@@ -227,8 +244,12 @@ func (s *story) recover() {
 	}
 	s.check()
 	grants, leases := s.replay()
+	own := s.replayOwn()
 	for name, source := range s.sources {
 		for id, m := range source.live() {
+			if own[id] != "" {
+				continue // it is on record, and ends by itself
+			}
 			l, g := leases[id], grants[m.grant]
 			told := l.State() == cred.LeaseUnknown || l.State() == cred.LeaseIssued && !l.Revocable || s.lostWithoutEnd(source, l)
 			if g.Usable(s.now()) != nil && !told {

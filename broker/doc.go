@@ -9,6 +9,9 @@
 // (stepRotation) takes it from step to step, in whichever process: it claims the step, lets the root's
 // issuer.Rotator act outside of any transaction, and writes the outcome with its entry.
 //
+// MintOwn has credentials minted that the broker itself needs. They have no grant and no record, but their
+// entries, before and after.
+//
 // The caller is an argument of every verb, and every verb that changes something appends its audit
 // entry in the transaction of the change. The package knows no wire, no driver and no source.
 package broker

@@ -19,8 +19,9 @@ type Jobs interface {
 	Ended(ctx context.Context, p cred.Principal) (ended bool, why string, err error)
 }
 
-// jobCalls is how many jobs are asked for at a time.
-const jobCalls = 4
+// outsideCalls is how many jobs are asked for at a time, and how many credentials of the broker's own are
+// ended when it stops.
+const outsideCalls = 4
 
 // watchJobs ends the grants of jobs that are over, until ctx ends.
 func (b *Broker) watchJobs(ctx context.Context) {
@@ -49,7 +50,7 @@ func (b *Broker) endOfJobs(ctx context.Context, known map[string]bool) map[strin
 	}
 	var mu sync.Mutex
 	now := map[string]bool{}
-	b.inParallel(ctx, ids, func(id cred.GrantID) {
+	inParallel(ctx, ids, func(id cred.GrantID) {
 		problem := b.endWithJob(ctx, id)
 		if problem == "" || ctx.Err() != nil {
 			return
@@ -69,19 +70,19 @@ func (b *Broker) endOfJobs(ctx context.Context, known map[string]bool) map[strin
 	return now
 }
 
-// inParallel calls do for each grant, a few at a time.
-func (b *Broker) inParallel(ctx context.Context, ids []cred.GrantID, do func(cred.GrantID)) {
+// inParallel calls do for each, a few at a time, until ctx ends.
+func inParallel[T any](ctx context.Context, all []T, do func(T)) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	places := make(chan struct{}, jobCalls)
-	for _, id := range ids {
+	places := make(chan struct{}, outsideCalls)
+	for _, one := range all {
 		places <- struct{}{}
 		if ctx.Err() != nil {
 			return
 		}
 		wg.Go(func() {
 			defer func() { <-places }()
-			do(id)
+			do(one)
 		})
 	}
 }

@@ -81,7 +81,35 @@ var (
 		audit.LeaseMissing:    {cred.LeaseRevoking, []cred.LeaseState{cred.LeaseIssued}},
 		audit.LeaseExpired:    {cred.LeaseExpired, []cred.LeaseState{cred.LeaseIssued, cred.LeaseUnknown, cred.LeaseRevoking}},
 	}
+	ownSteps = map[audit.Kind]struct {
+		to   cred.LeaseState
+		from []cred.LeaseState
+	}{
+		audit.OwnIntent:  {cred.LeaseIntent, []cred.LeaseState{""}},
+		audit.OwnIssued:  {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIntent}},
+		audit.OwnFailed:  {cred.LeaseFailed, []cred.LeaseState{cred.LeaseIntent}},
+		audit.OwnUnknown: {cred.LeaseUnknown, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued}},
+		audit.OwnRevoked: {cred.LeaseRevoked, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued, cred.LeaseUnknown}},
+	}
 )
+
+// replayOwn follows what the broker minted for itself: each step has the one before it, and none has a
+// grant.
+func (w *world) replayOwn() map[cred.LeaseID]cred.LeaseState {
+	w.t.Helper()
+	own := map[cred.LeaseID]cred.LeaseState{}
+	for i, e := range w.events() {
+		step, ok := ownSteps[e.Kind]
+		if !ok {
+			continue
+		}
+		if !slices.Contains(step.from, own[e.Lease.ID]) || e.Lease.State != string(step.to) || e.Grant != "" {
+			w.t.Fatalf("entry %d: %s, state %s, grant %q, of one that was %q", i, e.Kind, e.Lease.State, e.Grant, own[e.Lease.ID])
+		}
+		own[e.Lease.ID] = step.to
+	}
+	return own
+}
 
 // replay holds the log against the records: each change has its entry, in order, and no other.
 func (w *world) replay() (map[cred.GrantID]cred.Grant, map[cred.LeaseID]cred.Lease) {
@@ -191,10 +219,14 @@ func (w *world) records(grants map[cred.GrantID]cred.GrantState, leases map[cred
 func (w *world) check() {
 	w.t.Helper()
 	_, leases := w.replay()
+	own := w.replayOwn()
 	for name, s := range w.sources {
 		for id, m := range s.live() {
 			l, known := leases[id]
-			switch {
+			switch state := own[id]; {
+			case state == cred.LeaseFailed || state == cred.LeaseRevoked:
+				w.t.Errorf("a credential of the broker's own lives at %s and is %s", name, state)
+			case state != "":
 			case !known:
 				w.t.Errorf("a credential of lease %s lives at %s and the store does not know it", id, name)
 			case l.Final() && !w.lostWithoutEnd(s, l):

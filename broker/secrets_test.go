@@ -34,6 +34,13 @@ func TestNoSecretIsLeftBehind(t *testing.T) {
 			w.store.next = nil
 		}
 	}
+	for _, name := range storySources {
+		for _, f := range []fault{works, notDone, doneLost} {
+			w.sources[name].plan("issue", f)
+			own, _ := w.MintOwn(ctx, "tests", cred.CredentialSource{Issuer: name}, w.now().Add(time.Hour))
+			w.EndOwn(ctx, own)
+		}
+	}
 	w.sweep()
 	_, err := w.Authenticate(ctx, w.idToken("somebody")+"A")
 	if err == nil {

@@ -20,8 +20,10 @@ const (
 )
 
 // Run ends what is due until ctx ends: grants whose time ran out, leases whose grant is over, and
-// what a crash left half-way. It returns nil when ctx ends; failures are logged and tried again.
+// what a crash left half-way. It returns nil when ctx ends, and has then ended what the broker had minted
+// for itself; failures are logged and tried again.
 func (b *Broker) Run(ctx context.Context) error {
+	defer b.endOwns(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { b.runRotations(ctx) })

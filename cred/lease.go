@@ -28,7 +28,7 @@ const (
 type Lease struct {
 	ID          LeaseID
 	Grant       GrantID
-	Redeemer    string // who holds the credential: "holder", or "proxy/" and the proxy's name
+	Redeemer    string // who holds the credential: "holder", "proxy/" and the proxy's name, or "broker" for itself
 	Issuer      string // the configured issuer's name
 	Handle      string // the source's own name of it; a secret-like value, sealed at rest, logged as a fingerprint
 	Fingerprint Fingerprint

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/audit/boltlog"
+	"github.com/daypass-io/daypass/broker"
 	"github.com/daypass-io/daypass/broker/config"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/cred/token"
@@ -54,10 +55,20 @@ type workshop struct {
 	keys *token.Live                     // nil where the settings are only checked
 	find func(name string) issuer.Issuer // another issuer, once all are made; nil where there is none
 
+	own ownMinter // for what the broker needs itself: the watcher of jobs, and rotators
+
 	// For rotators alone.
+	root  string // the rotation's name
 	store store.Store
 	log   *boltlog.Log
 	trust *trust
+}
+
+// ownMinter has credentials minted that the broker itself needs, each with its entries in the log. A
+// broker.Broker is one.
+type ownMinter interface {
+	MintOwn(ctx context.Context, purpose string, source cred.CredentialSource, notAfter time.Time) (broker.Own, error)
+	EndOwn(ctx context.Context, own broker.Own)
 }
 
 // section is an issuer's section in the configuration.

@@ -57,7 +57,7 @@ func (s *settings) jobsWatcher(w workshop) (broker.Jobs, error) {
 func (s *settings) jobsToken(w workshop, j config.Jobs) (func(context.Context, string) (cred.Secret, error), error) {
 	switch {
 	case j.Issuer != "":
-		t := &appTokens{issuer: j.Issuer, find: w.find, held: map[string]cred.Credential{}}
+		t := &appTokens{issuer: j.Issuer, own: w.own, held: map[string]*appToken{}}
 		return t.token, nil
 	case j.Token != "":
 		load, err := s.loader(w, j.Token)
@@ -72,41 +72,62 @@ func (s *settings) jobsToken(w workshop, j config.Jobs) (func(context.Context, s
 // appTokens are a GitHub App's tokens to read the state of jobs with, one for each repository.
 type appTokens struct {
 	issuer string
-	find   func(name string) issuer.Issuer
+	own    ownMinter
 
 	mu   sync.Mutex // owns held
-	held map[string]cred.Credential
+	held map[string]*appToken
 }
 
-// appTokenLife is how long one of them is used, and maxAppTokens how many are held.
+// appToken is the token of one repository.
+type appToken struct {
+	mu    sync.Mutex // held while one is minted; owns what follows
+	own   broker.Own
+	until time.Time // when it is replaced
+}
+
+// appTokenLife is how long one of them is used, and maxAppTokens how many are held. GitHub lets each live
+// for an hour; appTokenEnd leaves it a minute for its clock and its answer.
 const (
 	appTokenLife = 10 * time.Minute
+	appTokenEnd  = time.Hour + time.Minute
 	maxAppTokens = 1024
 )
 
-// token returns one for a repository, "owner/name". None is revoked: each can read one repository's jobs
-// and ends within the hour.
+// token returns one for a repository, "owner/name". The one that it replaces is ended: a request that is
+// still under way with it fails at worst, and the job is asked for again at the next turn. That of a
+// repository which nobody asks for any more ends when the broker stops, or by itself within the hour.
 func (t *appTokens) token(ctx context.Context, repository string) (cred.Secret, error) {
+	a := t.at(repository)
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	now := time.Now()
-	t.mu.Lock()
-	c, ok := t.held[repository]
-	t.mu.Unlock()
-	if ok && now.Before(c.NotAfter) {
-		return c.Fields["token"], nil
+	if now.Before(a.until) {
+		return a.own.Fields["token"], nil
 	}
 	owner, name, _ := strings.Cut(repository, "/")
-	c, err := mint(ctx, t.find(t.issuer), cred.CredentialSource{
+	fresh, err := t.own.MintOwn(ctx, "job watcher of "+repository, cred.CredentialSource{
 		Issuer: t.issuer, Type: cred.Bearer, Params: map[string]string{"owner": owner, "repositories": name, "permissions": "actions:read"},
-	}, now.Add(appTokenLife))
+	}, now.Add(appTokenEnd))
 	if err != nil {
 		return cred.Secret{}, err
 	}
-	c.NotAfter = now.Add(appTokenLife)
+	old := a.own
+	a.own, a.until = fresh, now.Add(appTokenLife)
+	t.own.EndOwn(ctx, old)
+	return fresh.Fields["token"], nil
+}
+
+// at returns the place of a repository's token.
+func (t *appTokens) at(repository string) *appToken {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.held) >= maxAppTokens {
-		clear(t.held)
+	a := t.held[repository]
+	if a == nil {
+		if len(t.held) >= maxAppTokens {
+			clear(t.held)
+		}
+		a = &appToken{}
+		t.held[repository] = a
 	}
-	t.held[repository] = c
-	return c.Fields["token"], nil
+	return a
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -94,6 +93,7 @@ func (s *settings) issuerProblem(at *strictyaml.Node, name, driver string) stric
 func (s *settings) openRoots(w workshop) ([]broker.Root, error) {
 	var all []broker.Root
 	for i, r := range s.config.Rotations {
+		w.root = r.Name
 		rotator, err := s.roots[i].open(s, w)
 		if err != nil {
 			return nil, fmt.Errorf("rotation %q: %s", r.Name, cred.PublicText(err))
@@ -108,23 +108,4 @@ func (s *settings) openRoots(w workshop) ([]broker.Root, error) {
 		all = append(all, root)
 	}
 	return all, nil
-}
-
-// mint has an issuer make a credential for the broker's own use.
-func mint(ctx context.Context, from issuer.Issuer, source cred.CredentialSource, notAfter time.Time) (cred.Credential, error) {
-	if from == nil {
-		return cred.Credential{}, cred.Errorf(cred.Unavailable, "mint", "an issuer that the broker itself needs is not there", "no issuer %q", source.Issuer)
-	}
-	spec := issuer.Spec{
-		ID: cred.NewLeaseID(time.Now()), NotAfter: notAfter, Target: cred.Target{Name: brokerSubject, Credential: source},
-	}
-	if r, ok := from.(issuer.Reserver); ok {
-		handle, err := r.Reserve(ctx, spec)
-		if err != nil {
-			return cred.Credential{}, err
-		}
-		spec.Handle = handle
-	}
-	c, _, err := from.Issue(ctx, spec)
-	return c, err
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/daypass-io/daypass/broker"
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/strictyaml"
 	"github.com/daypass-io/daypass/issuer"
@@ -81,7 +82,7 @@ func (v *vaultRootSection) keysProblems(s *settings, at *strictyaml.Node) strict
 	if v.Keys == nil {
 		return nil
 	}
-	if _, err := v.Keys.open(s, nil, v.Issuer); err != nil {
+	if _, err := v.Keys.open(s, workshop{}, v.Issuer); err != nil {
 		return strictyaml.Problems{at.Problem("keys", cred.PublicText(err), "")}
 	}
 	return nil
@@ -94,7 +95,7 @@ func (v *vaultRootSection) open(s *settings, w workshop) (issuer.Rotator, error)
 	}
 	c := vault.RootConfig{Path: v.Path, Engine: v.Engine, Verify: verify}
 	if v.Keys != nil {
-		if c.Keys, err = v.Keys.open(s, from, v.Issuer); err != nil {
+		if c.Keys, err = v.Keys.open(s, w, v.Issuer); err != nil {
 			return nil, err
 		}
 	}
@@ -104,25 +105,27 @@ func (v *vaultRootSection) open(s *settings, w workshop) (issuer.Rotator, error)
 // keyCredentialLife is how long credentials that look after access keys are used.
 const keyCredentialLife = 15 * time.Minute
 
-func (v *keysSection) open(s *settings, from issuer.Issuer, name string) (issuer.KeyLister, error) {
+// open makes what looks after the keys. A credential that was replaced is not ended: a request may be under
+// way with it, whose failure would be the rotation's, and it ends by itself.
+func (v *keysSection) open(s *settings, w workshop, name string) (issuer.KeyLister, error) {
 	var mu sync.Mutex
-	var held cred.Credential
+	var held broker.Own
+	var until time.Time // when it is replaced
 	return aws.NewAccessKeys(aws.KeysConfig{
 		Region: v.Region, Endpoint: v.Endpoint, User: v.User, AllowPlain: v.AllowPlain, CAFile: s.path(v.CAFile), Timeout: v.Timeout,
 		Credentials: func(ctx context.Context) (cred.Credential, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			now := time.Now()
-			if now.Before(held.NotAfter) {
-				return held, nil
+			if now.Before(until) {
+				return held.Credential, nil
 			}
-			c, err := mint(ctx, from, cred.CredentialSource{Issuer: name, Path: v.Path, Params: v.Params}, now.Add(keyCredentialLife))
+			fresh, err := w.own.MintOwn(ctx, "access keys of "+w.root, cred.CredentialSource{Issuer: name, Path: v.Path, Params: v.Params}, now.Add(keyCredentialLife))
 			if err != nil {
-				return c, err
+				return cred.Credential{}, err
 			}
-			c.NotAfter = now.Add(keyCredentialLife / 2)
-			held = c
-			return c, nil
+			held, until = fresh, now.Add(keyCredentialLife/2)
+			return held.Credential, nil
 		},
 	})
 }

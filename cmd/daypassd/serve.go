@@ -168,6 +168,8 @@ func assemble(ctx context.Context, s *settings, raw *bolt.Store, logger *slog.Lo
 
 // newBroker makes the broker, with what it takes issuers to make.
 func (s *settings) newBroker(ctx context.Context, c broker.Config, w workshop) (*broker.Broker, error) {
+	var made struct{ *broker.Broker } // what mints with it does so once the broker runs
+	w.own = &made
 	var err error
 	if c.Jobs, err = s.jobsWatcher(w); err != nil {
 		return nil, err
@@ -176,7 +178,8 @@ func (s *settings) newBroker(ctx context.Context, c broker.Config, w workshop) (
 		return nil, err
 	}
 	c.Sign = func(text string) (string, error) { return w.log.Signer().Receipt(text) }
-	return broker.New(ctx, c)
+	made.Broker, err = broker.New(ctx, c)
+	return made.Broker, err
 }
 
 func mayRedeem(c *config.Config) func(proxy, target string) bool {
