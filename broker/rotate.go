@@ -68,8 +68,9 @@ func (b *Broker) hurryRotation(ctx context.Context, root Root, who Caller, reaso
 	return r, waited, nil
 }
 
-// CheckRotation does what a rotation of a root would look at first, and changes nothing. It returns the
-// root's own name. For the role "security".
+// CheckRotation does what a rotation of a root would look at first, and changes nothing; the source may be
+// asked for a trial credential, so the log has it before and after. It returns the root's own name. For the
+// role "security".
 func (b *Broker) CheckRotation(ctx context.Context, who Caller, name string) (root string, findings []cred.Finding, err error) {
 	if !b.HasRole(who.Principal, RoleSecurity) {
 		return "", nil, b.Refused(ctx, who.Principal, "rotation.check")
@@ -83,8 +84,26 @@ func (b *Broker) CheckRotation(ctx context.Context, who Caller, name string) (ro
 	now := b.now()
 	r := cred.NewRotation(cred.NewRotationID(now), found.Name, who.Principal, "", "", now)
 	r.BegunAt, r.Attempt = now, 1
-	findings, err = b.checkRoot(ctx, found, r)
-	return found.Name, findings, err
+	event := func(outcome string, more map[string]any) audit.Event {
+		e := rotationEvent(ctx, found, r, string(cred.StepCheck), outcome, b.now(), more)
+		e.Detail["dry_run"] = true
+		return e
+	}
+	if err := b.append(ctx, event(outcomeBegun, nil)); err != nil {
+		return "", nil, err
+	}
+	findings, failed := b.checkRoot(ctx, found, r)
+	outcome := event(outcomeLooked, nil)
+	if len(findings) > 0 {
+		outcome.Detail["findings"] = detailOf(findings)
+	}
+	if failed != nil {
+		outcome.Error = audit.ErrorOf(failed)
+	}
+	if err := b.append(context.WithoutCancel(ctx), outcome); err != nil {
+		return "", nil, err
+	}
+	return found.Name, findings, failed
 }
 
 // beginRotation writes the journal of a rotation that is to come, and the request for its approval where

@@ -191,6 +191,7 @@ const (
 
 	outcomeAsked   = "asked"   // it waits for approval
 	outcomeBegun   = "begun"   // the step is about to be done
+	outcomeLooked  = "looked"  // a dry run is over
 	outcomeHurried = "hurried" // somebody has what waits for its window begin now
 	outcomeRefused = "refused" // nobody approved
 	outcomeWaits   = "waits"   // it waits for a person; people are told

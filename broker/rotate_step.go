@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -52,7 +51,7 @@ func (b *Broker) claimStep(ctx context.Context, id cred.RotationID) (c claim, ok
 		}
 		c.Rev++
 		ok = true
-		if c.Attempt > 1 || !changesSource(c.Step()) {
+		if c.Attempt > 1 || !actsAtSource(c.Step()) {
 			return nil
 		}
 		return tx.Append(rotationEvent(ctx, c.root, c.Rotation, string(c.Step()), outcomeBegun, now, nil))
@@ -67,10 +66,9 @@ func (b *Broker) claimStep(ctx context.Context, id cred.RotationID) (c claim, ok
 	return c, ok, nil
 }
 
-// changesSource reports whether a step changes something that the log has to know of beforehand.
-func changesSource(step cred.RotationStep) bool {
-	return slices.Contains([]cred.RotationStep{cred.StepPrepare, cred.StepSwitch, cred.StepRetire, cred.StepUndo}, step)
-}
+// actsAtSource reports whether a step does something that the log has to know of beforehand: Check and
+// Verify may mint a trial credential, the others change the root. What a drain ends has entries of its own.
+func actsAtSource(step cred.RotationStep) bool { return step != cred.StepDrain }
 
 // answer is what came of a step.
 type answer struct {

@@ -171,7 +171,7 @@ func (s *rotationStory) order(rot cred.Rotation) {
 		name, outcome, _ := strings.Cut(step, " ")
 		switch outcome {
 		case "done", "failed", "impossible":
-			if changesSource(cred.RotationStep(name)) && !begun[name] {
+			if actsAtSource(cred.RotationStep(name)) && !begun[name] {
 				s.t.Fatalf("%q is in the log without its intent", step)
 			}
 			log = append(log, step)

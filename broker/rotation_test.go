@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -136,7 +137,7 @@ func (r *rotating) steps(id cred.RotationID) (all []string) {
 }
 
 var goodSteps = []string{
-	"intent begun", "check done", "prepare begun", "prepare done", "switch begun", "switch done", "verify done", "drain done", "retire begun", "retire done",
+	"intent begun", "check begun", "check done", "prepare begun", "prepare done", "switch begun", "switch done", "verify begun", "verify done", "drain done", "retire begun", "retire done",
 }
 
 func (r *rotating) wantSteps(id cred.RotationID, want ...string) {
@@ -244,13 +245,32 @@ func TestRotationForbidden(t *testing.T) {
 	w.root.forbids = true
 	rot := w.finish(w.begin().ID)
 	w.wantEnd(rot, cred.RotationFailed)
-	w.wantSteps(rot.ID, "intent begun", "check failed")
+	w.wantSteps(rot.ID, "intent begun", "check begun", "check failed")
 	if !strings.Contains(rot.Why, "one access key") || w.root.count("prepare") != 0 {
 		t.Errorf("why %q", rot.Why)
 	}
 	root, findings, err := w.CheckRotation(t.Context(), as(security), "vault")
 	if err != nil || root != "db-root" || findings[0].OK {
 		t.Errorf("dry run: %s %+v %v", root, findings, err)
+	}
+	var dry []any
+	for _, e := range w.eventsOf(audit.RotationStep) {
+		if e.Detail["dry_run"] == true {
+			dry = append(dry, e.Rotation.Step, e.Detail["outcome"], e.Principal.Subject, e.Detail["findings"] != nil)
+		}
+	}
+	if want := []any{"check", "begun", "guard", false, "check", "looked", "guard", true}; !reflect.DeepEqual(dry, want) {
+		t.Errorf("the dry run's entries %v, want %v", dry, want)
+	}
+}
+
+// A dry run that can't be recorded asks no source.
+func TestDryRunIsRecordedFirst(t *testing.T) {
+	w := newRotating(t)
+	w.store.plan(notDone)
+	_, _, err := w.CheckRotation(t.Context(), as(security), "vault")
+	if cred.KindOf(err) != cred.Unavailable || w.root.count("check") != 0 {
+		t.Errorf("%v, and the source was asked %d times", err, w.root.count("check"))
 	}
 }
 
@@ -269,8 +289,8 @@ func TestRotationWithoutWayBack(t *testing.T) {
 	if !rot.Alarmed || !rot.OneWay || rot.Step() != cred.StepVerify || len(w.told(notice.RotationStuck)) != 1 {
 		t.Fatalf("the rotation %+v, %d alarms", rot, len(w.told(notice.RotationStuck)))
 	}
-	w.wantSteps(id, "intent begun", "check done", "prepare begun", "prepare done", "switch begun", "switch done", "verify failed",
-		"undo begun", "undo impossible", "undo stuck")
+	w.wantSteps(id, "intent begun", "check begun", "check done", "prepare begun", "prepare done", "switch begun", "switch done", "verify begun", "verify failed",
+		"undo begun", "undo impossible", "undo stuck", "verify begun")
 	w.root.set(func() { w.root.broken = false })
 	w.wantEnd(w.finish(id), cred.RotationDone)
 	if n := w.root.count("undo"); n != 1 {

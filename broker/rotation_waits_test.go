@@ -61,7 +61,7 @@ func TestRotationWaitsForAPerson(t *testing.T) {
 		}
 	}
 	w.wantTold(notice.RotationStuck, 0)
-	w.wantSteps(id, "intent begun", "check done", "prepare begun", "prepare waits", "prepare done", "switch begun", "switch done", "verify done",
+	w.wantSteps(id, "intent begun", "check begun", "check done", "prepare begun", "prepare waits", "prepare done", "switch begun", "switch done", "verify begun", "verify done",
 		"drain done", "retire begun", "retire waits", "retire done")
 	for _, e := range w.eventsOf(audit.RotationStep) {
 		if e.Detail["outcome"] == outcomeWaits && (e.Detail["why"] != "upload the key" || e.Error != nil) {
