@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -57,6 +58,14 @@ func (s *site) restart() {
 	s.proxy.stop()
 	s.proxy = launch(s.t, nil, program(s.t, "daypass-proxy"), "serve", "--config", filepath.Join(s.dir, "proxy.yaml"))
 	s.proxy.await(http.DefaultClient, s.proxyURL+"/-/readyz")
+}
+
+// takeNext does what a rotation of the CA asks a person to do for the proxy.
+func (s *site) takeNext() {
+	s.t.Helper()
+	s.copy("pki/ca.pem", "pki/ca.pem")
+	s.copy("pki/proxy-edge-1.next.pem", "pki/proxy-edge-1.pem")
+	s.restart()
 }
 
 // serves spends fresh grants through the proxy until ctx ends, but for while it is started anew. It
@@ -132,9 +141,7 @@ func TestCARotation(t *testing.T) {
 			return
 		}
 		copied = true
-		s.copy("pki/ca.pem", "pki/ca.pem")
-		s.copy("pki/proxy-edge-1.next.pem", "pki/proxy-edge-1.pem")
-		s.restart()
+		s.takeNext()
 	})
 	if !copied {
 		t.Error("the rotation did not ask for the files to be copied")
@@ -143,16 +150,26 @@ func TestCARotation(t *testing.T) {
 	if r := <-result; r.err != nil || r.n < 20 {
 		t.Errorf("the proxy served %d grants, then: %v", r.n, r.err)
 	}
+	c.oldCAGone(oldPair, oldCA)
+	c.broker.kill()
+	c.startBroker(upstreamEnv)
+	s.restart()
+	c.answered("after everything was started anew", c.granted("api"), http.StatusOK)
+	c.export()
+}
 
-	if certs := strings.Count(c.read("pki/ca.pem"), "BEGIN CERTIFICATE"); certs != 1 {
-		t.Errorf("the bundle holds %d CAs after the rotation, want 1", certs)
+// oldCAGone checks that nobody takes the CA of before any more, and what the proxy had of it.
+func (c *cluster) oldCAGone(oldPair tls.Certificate, oldCA *tls.Config) {
+	c.t.Helper()
+	if cas := c.bundled(); cas != 1 {
+		c.t.Errorf("the bundle holds %d CAs after the rotation, want 1", cas)
 	}
 	g := c.granted("api")
 	if err := c.redeems(g, c.shown()); err != nil {
-		t.Errorf("a proxy with its new certificate: %v", err)
+		c.t.Errorf("a proxy with its new certificate: %v", err)
 	}
 	if err := c.redeems(g, oldPair); cred.KindOf(err) != cred.Unauthenticated && cred.KindOf(err) != cred.Denied {
-		t.Errorf("a proxy with its old certificate: %v, want a refusal", err)
+		c.t.Errorf("a proxy with its old certificate: %v, want a refusal", err)
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: oldCA, DisableKeepAlives: true}, Timeout: patience}
 	resp, err := client.Get(c.url + "/readyz")
@@ -160,11 +177,69 @@ func TestCARotation(t *testing.T) {
 		resp.Body.Close()
 	}
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); !unknown {
-		t.Errorf("who knows the old CA alone connects: %v", err)
+		c.t.Errorf("who knows the old CA alone connects: %v", err)
 	}
-	c.broker.kill()
+}
+
+// bundled counts the CAs that broker and proxies take.
+func (c *cluster) bundled() int {
+	c.t.Helper()
+	return strings.Count(c.read("pki/ca.pem"), "BEGIN CERTIFICATE")
+}
+
+// TestKilledInCARotation kills the broker with SIGKILL at every point of every step of one rotation of the
+// CA of broker and proxies, one after the other: a rotation for each point would wait half a minute each
+// time until it looks again what its person has done. So each step is begun three times, and comes to its
+// end the third time. The proxy serves with every broker that stays up, and at the end nobody takes the
+// old CA.
+func TestKilledInCARotation(t *testing.T) {
+	t.Parallel()
+	c := newOwnKeysCluster(t, "proxy_ca: { spread: 1s }")
+	c.abandonAfter("3s")
+	s := newSite(c)
+	oldPair, oldCA, oldServer := c.shown(), c.tls(), c.read("pki/server.pem")
+	// What each act leaves: one that only waited leaves nothing, and its death would prove nothing.
+	bundled := map[cred.RotationStep]int{
+		cred.StepCheck: 1, cred.StepPrepare: 2, cred.StepSwitch: 2, cred.StepVerify: 2, cred.StepDrain: 2, cred.StepRetire: 1,
+	}
+	steps := cred.RotationSteps()
+	r := c.diesInRotation("own", string(steps[0])+".before", upstreamEnv)
+	for i, step := range steps {
+		if i > 0 {
+			c.diesAtOnce(step, "before")
+		}
+		c.diesAtOnce(step, "after-begin")
+		for _, point := range []string{"after-act", "after-outcome"} {
+			// The step is the last broker's until it is taken for abandoned. So long this one lives.
+			c.startBroker(upstreamEnv, failsAt(step, point))
+			if step == cred.StepSwitch && point == "after-act" {
+				s.takeNext() // what it would ask for: the broker sees the proxy's new certificate before it looks
+			}
+			c.reaches(fmt.Sprintf("the proxy serves before %s of %s", point, step), c.granted("api"))
+			c.broker.ended()
+			if n := c.bundled(); n != bundled[step] {
+				t.Fatalf("killed at %s of %s the bundle holds %d CAs, want %d", point, step, n, bundled[step])
+			}
+			if switched := c.read("pki/server.pem") != oldServer; switched != (i >= slices.Index(steps, cred.StepSwitch)) {
+				t.Fatalf("killed at %s of %s: the broker's certificate is a new one: %v", point, step, switched)
+			}
+		}
+	}
 	c.startBroker(upstreamEnv)
+	r = c.goesOn(r)
 	s.restart()
-	c.answered("after everything was started anew", c.granted("api"), http.StatusOK)
-	c.export()
+	c.answered("after the rotation", c.granted("api"), http.StatusOK)
+	c.oldCAGone(oldPair, oldCA)
+	c.onceEach(r.GetId())
+}
+
+func failsAt(step cred.RotationStep, point string) string {
+	return fmt.Sprintf("DAYPASS_FAILPOINT=rotate.%s.%s", step, point)
+}
+
+// diesAtOnce starts a broker that comes to a point of a step as soon as it looks at its rotations.
+func (c *cluster) diesAtOnce(step cred.RotationStep, point string) {
+	c.t.Helper()
+	c.broker = launch(c.t, []string{upstreamEnv, failsAt(step, point)}, program(c.t, "daypassd"), "serve", "--config", c.path("daypass.yaml"))
+	c.broker.ended()
 }

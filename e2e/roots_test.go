@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/e2e/peers"
 )
 
@@ -287,4 +288,90 @@ func TestKVReadersThroughRotations(t *testing.T) {
 	if host, err := c.vault.Client.Logical().ReadWithContext(t.Context(), "secret/data/orders/pair"); err != nil || host.Data["data"].(map[string]any)["host"] != "db.example.com" {
 		t.Errorf("a field that is none of the rotation's: %v, %v", host, err)
 	}
+}
+
+// TestKilledInKVRotation kills the broker with SIGKILL in each step of the rotation of two roles that take
+// turns, and in those steps of a single role's that change or use something at the source. What stands in
+// KV opens PostgreSQL while the broker is dead, too. The next one brings the rotation to its end: the old
+// password opens no more, and KV got one version.
+//
+// Within a step there are the points after-begin and after-act. Between the steps a rotator has nothing
+// half done, so one such point is enough here, that after the switch; TestKilledInRotation has them all.
+func TestKilledInKVRotation(t *testing.T) {
+	t.Parallel() // most of it waits
+	c := newKVCluster(t)
+	c.abandonAfter("2s")
+	for _, root := range []string{"pair", "single"} {
+		steps := cred.RotationSteps()
+		if root == "single" {
+			steps = []cred.RotationStep{cred.StepSwitch, cred.StepVerify, cred.StepRetire}
+		}
+		points := []string{"switch.after-outcome"}
+		for _, step := range steps {
+			points = append(points, string(step)+".after-begin", string(step)+".after-act")
+		}
+		for _, point := range points {
+			t.Run(root+"/"+point, func(t *testing.T) {
+				c.t, c.cluster.t = t, t
+				c.killedInKV(root, point)
+			})
+		}
+	}
+}
+
+func (c *vaultCluster) killedInKV(root, point string) {
+	c.t.Helper()
+	path := "orders/" + root
+	old, before := c.opensKV(path), c.kvVersions(path)
+	r := c.diesInRotation(root, point)
+	c.opensKV(path)
+	if root == "pair" && point != "retire.after-act" {
+		if err := c.pg.Login(c.t.Context(), old.username, old.password); err != nil {
+			c.t.Errorf("the role of before is refused while the broker is dead: %v", err)
+		}
+	}
+	c.startBroker()
+	r = c.goesOn(r)
+	now := c.opensKV(path)
+	if now.password == old.password || (now.username != old.username) != (root == "pair") {
+		c.t.Errorf("after the rotation KV names %s, before it %s; the password is a new one: %v", now.username, old.username, now.password != old.password)
+	}
+	if c.pg.Login(c.t.Context(), old.username, old.password) == nil {
+		c.t.Errorf("the old password of %s opens after the rotation", old.username)
+	}
+	if after := c.kvVersions(path); after.current != before.current+1 || after.kept != 1 {
+		c.t.Errorf("KV is at version %d and keeps %d, want one more than %d and 1", after.current, after.kept, before.current)
+	}
+	c.onceEach(r.GetId())
+}
+
+// opensKV reads a secret, which must open PostgreSQL.
+func (c *vaultCluster) opensKV(path string) opener {
+	c.t.Helper()
+	read, err := c.readKV(c.t.Context(), path)
+	if err == nil {
+		err = c.pg.Login(c.t.Context(), read.username, read.password)
+	}
+	if err != nil {
+		c.t.Fatalf("what stands in KV does not open: %v", err)
+	}
+	return read
+}
+
+// versions are those of a secret in KV.
+type versions struct{ current, kept int }
+
+func (c *vaultCluster) kvVersions(path string) versions {
+	c.t.Helper()
+	all, err := c.vault.Client.KVv2("secret").GetVersionsAsList(c.t.Context(), path)
+	if err != nil || len(all) == 0 {
+		c.t.Fatalf("%s has the versions %v, %v", path, all, err)
+	}
+	v := versions{current: all[len(all)-1].Version}
+	for _, one := range all {
+		if !one.Destroyed {
+			v.kept++
+		}
+	}
+	return v
 }

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -82,6 +83,15 @@ func (c *cluster) rotated(name string, each ...func(*pb.Rotation)) *pb.Rotation 
 // one has brought the rotation to its end, which must be good.
 func (c *cluster) rotatedThroughDeath(name, point string, env ...string) *pb.Rotation {
 	c.t.Helper()
+	r := c.diesInRotation(name, point, env...)
+	c.startBroker(env...)
+	return c.goesOn(r)
+}
+
+// diesInRotation begins to rotate a root with a broker that dies at a point of a step. The rotation is nil
+// where the answer was lost.
+func (c *cluster) diesInRotation(name, point string, env ...string) *pb.Rotation {
+	c.t.Helper()
 	c.broker.kill()
 	c.startBroker(append(env, "DAYPASS_FAILPOINT=rotate."+point)...)
 	r, err := c.as(c.person("security")).Rotate(c.t.Context(), name, "a test")
@@ -89,18 +99,32 @@ func (c *cluster) rotatedThroughDeath(name, point string, env ...string) *pb.Rot
 		c.t.Fatal(err)
 	}
 	c.broker.ended()
-	c.startBroker(env...)
-	if r == nil { // the answer was lost
+	return r
+}
+
+// goesOn waits until a rotation whose broker died has come to its end, which must be good; nil is the one
+// that was begun last.
+func (c *cluster) goesOn(r *pb.Rotation) *pb.Rotation {
+	c.t.Helper()
+	if r == nil {
 		all, err := c.as(c.person("security")).Rotations(c.t.Context(), 1)
 		if err != nil || len(all) == 0 {
 			c.t.Fatalf("no rotation is journaled: %v", err)
 		}
 		r = all[0]
 	}
-	if r, err = c.watch(c.t.Context(), r); err != nil || r.GetState() != string(cred.RotationDone) {
+	r, err := c.watch(c.t.Context(), r)
+	if err != nil || r.GetState() != string(cred.RotationDone) {
 		c.t.Fatalf("the rotation stands as %v, %v", r, err)
 	}
 	return r
+}
+
+// abandonAfter has the next broker begin a step anew that was begun so long ago. Each test that kills a
+// broker within a step waits for that; 2s is the least that it takes.
+func (c *cluster) abandonAfter(timeout string) {
+	c.t.Helper()
+	c.write("daypass.yaml", strings.Replace(c.read("daypass.yaml"), "rotation_timeout: 5s", "rotation_timeout: "+timeout, 1))
 }
 
 // TestRotationUnderLoad rotates the database's root ten times while jobs ask for 200 credentials a second:
@@ -252,7 +276,7 @@ func TestKilledInRotation(t *testing.T) {
 }
 
 // onceEach checks that the log tells the end of each step of a rotation once.
-func (c *vaultCluster) onceEach(id string) {
+func (c *cluster) onceEach(id string) {
 	c.t.Helper()
 	done := map[string]int{}
 	for _, e := range c.export() {
