@@ -80,10 +80,11 @@ type early struct {
 // prepare has the source reserve for the grant that is about to be made, if it will be active at once
 // and go to the caller. Whatever is in the way is left for the transaction to find: it alone refuses,
 // and what was reserved and is not used is harmless.
-func (e *early) prepare(ctx context.Context, b *Broker, a asked, d policy.Decision, foresee func(store.Tx) (prospect, error), charge func() error) {
+func (e *early) prepare(ctx context.Context, a asked, d policy.Decision, foresee func(store.Tx) (prospect, error), charge func() error) {
 	if e == nil || d.Deliver != cred.DeliverDirect {
 		return
 	}
+	b := e.b
 	is, ok := b.cfg.Issuers[d.Target.Credential.Issuer]
 	if !ok {
 		return

@@ -32,7 +32,7 @@ func (b *Broker) exchange(ctx context.Context, who Caller, want cred.Request, e 
 		return cred.Grant{}, b.recordDenial(ctx, a, d, err)
 	}
 	charge := b.charge(a, d)
-	e.prepare(ctx, b, a, d, func(tx store.Tx) (prospect, error) { return b.foresee(tx, a, d) }, charge)
+	e.prepare(ctx, a, d, func(tx store.Tx) (prospect, error) { return b.foresee(tx, a, d) }, charge)
 	var out cred.Grant
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) (err error) {
 		if out, err = b.grant(ctx, tx, a, d, charge); err != nil {

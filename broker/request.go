@@ -61,7 +61,7 @@ func (b *Broker) claimRequest(ctx context.Context, who Caller, id cred.GrantID, 
 		}
 		return prospect{outcome: isClaimed, grant: g}, err
 	}
-	e.prepare(ctx, b, a, d, approved, nil)
+	e.prepare(ctx, a, d, approved, nil)
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		p, err := approved(tx)
 		if err != nil {

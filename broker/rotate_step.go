@@ -251,6 +251,7 @@ const (
 	stuckRetry = 10 * time.Minute // between tries at what does not help by itself
 	waitRetry  = 30 * time.Second // between looks at what is waited for
 	askAgain   = 24 * time.Hour   // between reminders of what waits for a person
+	waitsLong  = 24 * time.Hour   // how long a step may wait for time before people are told
 )
 
 // endOf decides what an answer leads to, as the contract of issuer.Rotator has it.
@@ -263,8 +264,11 @@ func endOf(r cred.Rotation, a answer, now time.Time) (end ending, err error) {
 		return end, err
 	case kind == cred.Pending:
 		end.next, err = r.Again(now.Add(lookAgain(a.err)), why)
-		if issuer.WaitsForPerson(a.err) {
+		switch {
+		case issuer.WaitsForPerson(a.err):
 			end.asked(why, now)
+		case r.Step() != cred.StepDrain && age >= waitsLong: // what a drain waits for has a known end
+			end.alarmed("it has waited for " + waitsLong.String() + ": " + why)
 		}
 		return end, err
 	case kind == cred.Unavailable && r.Step() == cred.StepCheck && age >= checkFor:

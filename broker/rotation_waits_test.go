@@ -70,19 +70,23 @@ func TestRotationWaitsForAPerson(t *testing.T) {
 	}
 }
 
-// What waits for time alone tells nobody, however long it takes.
+// What waits for time alone tells nobody for a day, and then once that it does not get on.
 func TestRotationWaitsForTime(t *testing.T) {
 	for _, act := range []string{"check", "prepare", "switch", "verify", "retire", "undo"} {
 		w := newRotating(t)
 		w.root.broken = act == "undo"
-		w.root.plan(act, slices.Repeat([]fault{waitsForTime}, 30)...)
+		w.root.plan(act, slices.Repeat([]fault{waitsForTime}, 80)...)
 		id := w.begin().ID
-		for range 26 {
+		for hour := range 60 {
 			w.advance()
+			rot, stuck := w.get(id), 0
+			if hour >= 24 {
+				stuck = 1
+			}
+			if string(rot.Step()) != act || !strings.Contains(rot.Why, "in a minute") || len(w.notices) != stuck || len(w.told(notice.RotationStuck)) != stuck {
+				t.Fatalf("%s: after %d hours it is at %s (%s), and people were told %v", act, hour, rot.Step(), rot.Why, w.notices)
+			}
 			w.clock.advance(time.Hour)
-		}
-		if rot := w.get(id); string(rot.Step()) != act || !strings.Contains(rot.Why, "in a minute") || len(w.notices) != 0 {
-			t.Errorf("%s: it is at %s (%s), and people were told %v", act, rot.Step(), rot.Why, w.notices)
 		}
 	}
 }

@@ -38,7 +38,7 @@ type Rotation struct {
 //
 //   - Unavailable: it may have been done. The act is called again later, with a higher Attempt.
 //   - Pending: it waits for something outside, a person or time; Public says for what. The act is
-//     called again later and nobody is alarmed. With ReasonPersonNeeded it waits for a person, and
+//     called again later, and nobody is alarmed for a day. With ReasonPersonNeeded it waits for a person, and
 //     Public says what they are to do: people are told.
 //   - every other kind: nothing was changed, and trying again does not help. Before Verify has
 //     succeeded the broker calls Undo; after that it alarms people and tries again.
