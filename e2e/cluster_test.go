@@ -85,18 +85,19 @@ identity_providers:
 roles:
   auditor: principal.subject == "auditor"
   security: principal.subject == "security"
-issuing: { timeout: %s, rotation_timeout: 5s%s }
-`, strings.TrimPrefix(c.url, "https://"), c.url, c.idp.URL(), c.url, c.jobs, c.people.URL(), c.url, c.issueTimeout(), c.issuing) + sections
+issuing: { timeout: %s, rotation_timeout: %s%s }
+`, strings.TrimPrefix(c.url, "https://"), c.url, c.idp.URL(), c.url, c.jobs, c.people.URL(), c.url, c.timeout("3s"), c.timeout("5s"), c.issuing) + sections
 	if err := os.WriteFile(c.path("daypass.yaml"), []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
 }
 
-func (c *cluster) issueTimeout() string {
+// timeout is how long a source has, which is more where there will be load.
+func (c *cluster) timeout(usual string) string {
 	if c.busy {
 		return "30s"
 	}
-	return "3s"
+	return usual
 }
 
 // addSections adds to daypass.yaml.

@@ -110,7 +110,7 @@ func TestCheckRotationOverTheWire(t *testing.T) {
 	w.rotator.forbidden = true
 	r, err := w.security().CheckRotation(t.Context(), "orders-root")
 	must(t, err)
-	if r.GetOk() || r.GetRoot() != "orders-root" || len(w.events(audit.RotationStep)) != 0 {
+	if r.GetOk() || r.GetRoot() != "orders-root" || len(w.events(audit.RotationStep)) != 2 {
 		t.Errorf("checked %v", r)
 	}
 	w.rotator.forbidden = false
