@@ -5,6 +5,8 @@ import (
 	"iter"
 	"time"
 
+	jsonv2 "github.com/go-json-experiment/json"
+
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/store"
 )
@@ -55,6 +57,23 @@ func rereadGrant(tx store.Tx, known cred.Grant) (cred.Grant, error) {
 		return known, nil
 	}
 	return decodeGrant(r)
+}
+
+// targetOf returns what a grant is for and decodes no more of it, for those who look at all leases.
+func targetOf(tx store.Tx, id cred.GrantID) (string, error) {
+	r, err := tx.Get(store.Key{Table: store.Grants, ID: string(id)})
+	if err != nil {
+		return "", err
+	}
+	var g struct {
+		Want struct {
+			Target string `json:"target"`
+		} `json:"want"`
+	}
+	if err := jsonv2.Unmarshal(r.Value, &g); err != nil {
+		return "", cred.Errorf(cred.Internal, "grant.decode", "", "record %s: %w", r.ID, err)
+	}
+	return g.Want.Target, nil
 }
 
 // noGrant is the one answer for a grant that does not exist and for one that the caller may not see.

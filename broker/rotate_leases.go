@@ -64,11 +64,11 @@ func (b *Broker) hangsOn(tx store.Tx, root Root, l cred.Lease) (bool, error) {
 	if _, some := root.Rotator.(issuer.Scoped); root.Targets == nil && !some {
 		return true, nil
 	}
-	g, err := getGrant(tx, l.Grant)
+	name, err := targetOf(tx, l.Grant)
 	if err != nil || root.Targets != nil {
-		return err == nil && slices.Contains(root.Targets, g.Want.Target), err
+		return err == nil && slices.Contains(root.Targets, name), err
 	}
-	t, known := b.policy.Load().Target(g.Want.Target)
+	t, known := b.policy.Load().Target(name)
 	return !known || root.covers(t), nil // of one that is no longer configured nobody knows
 }
 
