@@ -181,7 +181,7 @@ func (b *Broker) recordOwn(ctx context.Context, kind audit.Kind, own Own, why er
 	return b.append(ctx, e)
 }
 
-// owns are the credentials of the broker's own that can be ended. The zero value is ready.
+// owns are the credentials of the broker's own that can be ended, which this process has minted. The zero value is ready.
 type owns struct {
 	mu   sync.Mutex
 	live map[cred.LeaseID]Own // owner: mu
@@ -213,4 +213,10 @@ func (o *owns) takeAll() []Own {
 	all := slices.Collect(maps.Values(o.live))
 	clear(o.live)
 	return all
+}
+
+func (o *owns) all() []Own {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Values(o.live))
 }

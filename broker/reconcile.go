@@ -135,17 +135,25 @@ func (r *reconciler) round(ctx context.Context) error {
 
 func (r *reconciler) leases(ctx context.Context) (map[string]*ours, error) {
 	known := map[string]*ours{}
-	err := r.eachLease(ctx, func(l cred.Lease, hash uint64) {
-		o := known[l.Issuer]
-		if o == nil {
-			o = &ours{}
-			known[l.Issuer] = o
+	of := func(issuer string) *ours {
+		if known[issuer] == nil {
+			known[issuer] = &ours{}
 		}
+		return known[issuer]
+	}
+	err := r.eachLease(ctx, func(l cred.Lease, hash uint64) {
+		o := of(l.Issuer)
 		o.all = append(o.all, hash)
 		if isIssued(l) {
 			o.issued = append(o.issued, hash)
 		}
 	}, func() { clear(known) })
+	for _, own := range r.b.owns.all() { // no strays either
+		if source := r.lists[own.lease.Issuer]; source != nil {
+			o := of(own.lease.Issuer)
+			o.all = append(o.all, maphash.String(r.seed, source.lister.NameOf(own.lease)))
+		}
+	}
 	for _, o := range known {
 		slices.Sort(o.all)
 		slices.Sort(o.issued)

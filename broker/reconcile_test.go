@@ -113,6 +113,22 @@ func TestReconcileStrays(t *testing.T) {
 	}
 }
 
+// What the broker has minted for itself is no stray.
+func TestReconcileOwn(t *testing.T) {
+	w := newReconciling(t)
+	own, err := w.MintOwn(w.context(), "a test", cred.CredentialSource{Issuer: "short", Path: "creds/own"}, w.now().Add(time.Hour))
+	w.must(err)
+	w.compare()
+	w.clock.advance(time.Minute)
+	if r := w.compare(); r.Strays != 0 || r.Listed != 1 {
+		t.Errorf("found %+v", r)
+	}
+	w.EndOwn(w.context(), own)
+	if r := w.compare(); r.Strays != 0 || r.Listed != 0 {
+		t.Errorf("found %+v", r)
+	}
+}
+
 // Many strays are counted, and some are named.
 func TestReconcileManyStrays(t *testing.T) {
 	w := newReconciling(t)
