@@ -241,7 +241,7 @@ type ending struct {
 	next     cred.Rotation
 	outcomes []string // of the step, for the log; none: it is tried again
 	alarm    string   // what people are told that does not get on; empty: nothing
-	todo     string   // what people are told that a person is to do; empty: nothing
+	ask      string   // what people are told that a person is to do; empty: nothing
 }
 
 // Times of rotations.
@@ -306,14 +306,14 @@ func (e *ending) alarmed(why string) {
 
 // asked notes that people have to be told of what waits for them: when it begins to, and each day while it
 // does. The log has the first.
-func (e *ending) asked(todo string, now time.Time) {
+func (e *ending) asked(ask string, now time.Time) {
 	if at := e.next.AskedAt; !at.IsZero() && now.Before(at.Add(askAgain)) {
 		return
 	}
 	if e.next.AskedAt.IsZero() {
 		e.outcomes = append(e.outcomes, outcomeWaits)
 	}
-	e.next.AskedAt, e.todo = now, todo
+	e.next.AskedAt, e.ask = now, ask
 }
 
 // kindOfAct is the kind of an act's error. One that is not of the contract's type promises nothing.

@@ -59,8 +59,8 @@ func (b *Broker) tell(ctx context.Context, c claim, a answer, end ending) {
 		log.ErrorContext(ctx, "a rotation does not get on; somebody has to look", "why", end.alarm, "error", a.err)
 	case end.next.State() == cred.RotationFailed:
 		log.ErrorContext(ctx, "a rotation has failed; the old root is in use", "why", end.next.Why, "error", a.err)
-	case end.todo != "":
-		log.InfoContext(ctx, "a rotation waits for a person", "todo", end.todo)
+	case end.ask != "":
+		log.InfoContext(ctx, "a rotation waits for a person", "what", end.ask)
 	case a.err != nil && kindOfAct(a.err) != cred.Pending:
 		log.WarnContext(ctx, "a step of a rotation did not succeed", "error", a.err)
 	case end.next.State() == cred.RotationDone:
@@ -70,12 +70,12 @@ func (b *Broker) tell(ctx context.Context, c claim, a answer, end ending) {
 
 // notifyRotation has people told of an alarm, of what waits for them, and of the end.
 func (b *Broker) notifyRotation(tx store.Tx, c claim, end ending, now time.Time) error {
-	if end.todo != "" {
+	if end.ask != "" {
 		text := "of the root " + c.Rotation.Root
 		if !c.AskedAt.IsZero() {
 			text += " still"
 		}
-		text += " waits for a person at the step " + string(c.Step()) + ": " + end.todo + ". 'daypass rotations show " + string(c.ID) + "' tells where it stands"
+		text += " waits for a person at the step " + string(c.Step()) + ": " + end.ask + ". 'daypass rotations show " + string(c.ID) + "' tells where it stands"
 		if err := b.notifyOf(tx, notice.RotationWaits, c, text, now); err != nil {
 			return err
 		}

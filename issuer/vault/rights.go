@@ -22,6 +22,7 @@ func (i *Issuer) ownRights() []right {
 		{path: "auth/token/revoke-accessor", either: []string{"update"}, without: "nothing can be revoked"},
 		{path: "sys/leases/revoke", either: []string{"update"}, without: "revocation is not confirmed"},
 		{path: "sys/leases/lookup", either: []string{"update"}, without: "what a crash left is not seen to end"},
+		{path: "auth/token/renew-self", either: []string{"update"}, without: "the broker's token ends with its period, and every lease with it"},
 	}
 }
 

@@ -44,7 +44,7 @@ func (f *fake) kept(h http.HandlerFunc) http.HandlerFunc {
 // Check asks for a right where it serves something, and says what the lack of it means in one sentence.
 func TestCheckAsksWhereNeeded(t *testing.T) {
 	health := `{"initialized":true,"version":%q%s}`
-	bare := []string{"auth/token/create", "auth/token/revoke-accessor", "sys/leases/revoke", "sys/leases/lookup"}
+	bare := []string{"auth/token/create", "auth/token/revoke-accessor", "sys/leases/revoke", "sys/leases/lookup", "auth/token/renew-self"}
 	database := append(slices.Clone(bare), "db/creds/r", "sys/leases/lookup/db/creds/r/", "sys/leases/renew")
 	for name, tc := range map[string]struct {
 		engine, health string
@@ -56,6 +56,7 @@ func TestCheckAsksWhereNeeded(t *testing.T) {
 	}{
 		"key-value":          {engine: "kv", want: append(slices.Clone(bare), "db/creds/r")},
 		"database":           {engine: "database", want: append(slices.Clone(database), "sys/leases")},
+		"no renewal":         {engine: "kv", want: append(slices.Clone(bare), "db/creds/r"), lacking: []string{"auth/token/renew-self"}, says: []string{`lacks update on "auth/token/renew-self": without it the broker's token ends`}},
 		"ssh":                {engine: "ssh", want: append(slices.Clone(bare), "db/creds/r", "sys/leases/lookup/db/creds/r/")},
 		"Vault 1.21":         {engine: "database", health: fmt.Sprintf(health, "1.21.0", `,"enterprise":false`), want: append(slices.Clone(database), "sys/leases")},
 		"Vault 1.7":          {engine: "database", health: fmt.Sprintf(health, "1.7.3", ""), want: database},

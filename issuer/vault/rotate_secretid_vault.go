@@ -160,6 +160,7 @@ func signInRefused(err error) error {
 //	path "auth/approle/role/NAME/secret-id/lookup"           { capabilities = ["update"] }
 //	path "auth/approle/role/NAME/secret-id-accessor/lookup"  { capabilities = ["update"] }
 //	path "auth/approle/role/NAME/secret-id-accessor/destroy" { capabilities = ["update"] }
+//	path "auth/token/revoke-self"                            { capabilities = ["update"] }   # or Vault's default policy
 func (x *secretIDs) Check(ctx context.Context, r issuer.Rotation) ([]cred.Finding, error) {
 	var found findings
 	current, err := x.inFile()
@@ -199,6 +200,7 @@ func (x *secretIDs) lookAtRights(ctx context.Context, found *findings) error {
 		{path: x.at + "/secret-id/lookup", either: []string{"update"}, without: "the secret ID in use is not known by its accessor"},
 		{path: x.at + "/secret-id-accessor/lookup", either: []string{"update"}, without: "what a crash left is not found"},
 		{path: x.at + "/secret-id-accessor/destroy", either: []string{"update"}, without: "the old secret ID is not ended"},
+		{path: "auth/token/revoke-self", either: []string{"update"}, without: "the token that tries the new secret ID lives for its period"},
 	}, found)
 }
 
