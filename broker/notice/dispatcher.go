@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
@@ -63,7 +62,7 @@ func (d *Dispatcher) Wake() {
 func (d *Dispatcher) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for name, sender := range d.senders {
-		c := &channel{Dispatcher: d, name: name, sender: sender}
+		c := &channel{Dispatcher: d, name: name, sender: sender, places: make(chan struct{}, atOnce)}
 		wg.Go(func() { c.run(ctx) })
 	}
 	wg.Go(func() { d.tidy(ctx) })
@@ -76,6 +75,8 @@ type channel struct {
 	*Dispatcher
 	name   string
 	sender Sender
+	places chan struct{} // one is taken by each try, also beyond the look that began it
+	tries  sync.WaitGroup
 
 	mu    sync.Mutex
 	quiet time.Time // nothing is sent before; guarded by mu
@@ -84,6 +85,7 @@ type channel struct {
 func (c *channel) run(ctx context.Context) {
 	tick := time.NewTicker(c.look)
 	defer tick.Stop()
+	defer c.tries.Wait()
 	for {
 		for more := true; more; {
 			more = c.turn(ctx) == page
@@ -97,7 +99,8 @@ func (c *channel) run(ctx context.Context) {
 	}
 }
 
-// turn tries what is due, and returns how many tries it began.
+// turn begins to try what is due, as places get free, and returns how many tries it began. It does
+// not wait for the last ones: one that hangs takes its own place and no other.
 func (c *channel) turn(ctx context.Context) int {
 	keys, err := c.due(ctx)
 	if err != nil {
@@ -106,20 +109,16 @@ func (c *channel) turn(ctx context.Context) int {
 		}
 		return 0
 	}
-	var wg sync.WaitGroup
-	var begun atomic.Int64
-	places := make(chan struct{}, atOnce)
+	begun := 0
 	for _, key := range keys {
-		places <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-places }()
-			if c.try(ctx, key) {
-				begun.Add(1)
-			}
-		})
+		c.places <- struct{}{}
+		if c.try(ctx, key) {
+			begun++
+		} else {
+			<-c.places
+		}
 	}
-	wg.Wait()
-	return int(begun.Load())
+	return begun
 }
 
 // due returns the keys of what is to be sent now, what has waited longest first.
@@ -163,7 +162,8 @@ func (c *channel) rest(wait time.Duration) {
 	}
 }
 
-// try sends one notice, and writes down how that went. It reports whether it got as far as sending.
+// try claims one notice and sends it in the background, where it writes down how that went and frees
+// its place. It reports whether it got as far as sending.
 func (c *channel) try(ctx context.Context, key store.Key) bool {
 	if c.resting() || ctx.Err() != nil {
 		return false
@@ -175,10 +175,13 @@ func (c *channel) try(ctx context.Context, key store.Key) bool {
 		}
 		return false
 	}
-	sending, cancel := context.WithTimeout(ctx, sendWithin)
-	err = c.sender.Send(sending, q.Notice)
-	cancel()
-	c.settle(ctx, key, q, err)
+	c.tries.Go(func() {
+		defer func() { <-c.places }()
+		sending, cancel := context.WithTimeout(ctx, sendWithin)
+		err := c.sender.Send(sending, q.Notice)
+		cancel()
+		c.settle(ctx, key, q, err)
+	})
 	return true
 }
 

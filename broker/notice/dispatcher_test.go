@@ -293,6 +293,35 @@ func TestChannelsAreApart(t *testing.T) {
 	})
 }
 
+// A try that hangs holds up its own notice and none that comes after it on the same channel.
+func TestTriesAreApart(t *testing.T) {
+	var ends chan struct{} // made in the test's own fake time
+	a := &sink{}
+	a.does = func(try int) error {
+		if try == 1 {
+			<-ends
+			return errDown
+		}
+		return nil
+	}
+	inTime(t, map[string]Sender{"a": a}, func(h *hall) {
+		ends = make(chan struct{})
+		h.enqueue(h.Notice(), "a")
+		time.Sleep(2 * time.Second)
+		for i := range 2 * page {
+			n := h.Notice()
+			n.ID = fmt.Sprintf("nt_later_%d", i)
+			h.enqueue(n, "a")
+		}
+		time.Sleep(3 * time.Second)
+		if got := len(a.notices()); got != 1+2*page {
+			t.Errorf("%d tries while the first one hangs, want all %d", got, 1+2*page)
+		}
+		h.wantQueue(1)
+		close(ends)
+	})
+}
+
 // A process that is killed at any moment leaves a queue from which the next one goes on: nothing is
 // lost, and what may have been sent is sent again under the same ID.
 func TestCrash(t *testing.T) {
