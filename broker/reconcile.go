@@ -16,17 +16,15 @@ import (
 	"github.com/daypass-io/daypass/store"
 )
 
-// Bounds of a comparison: how many strays are named, and how many missing leases are ended in a round,
-// should a source have lost more than that.
+// Bounds of a comparison.
 const (
-	maxStrayNames   = 20
-	maxStrayName    = 256 // bytes
-	maxMissing      = 10_000
+	maxMissing      = 10_000 // leases that are ended in a round, should a source have lost more than that
 	minListDeadline = 2 * time.Minute
 )
 
 // Report is what the last comparison of our leases with a source's list found.
 type Report struct {
+	Issuer     string
 	At         time.Time // when it was made; zero: never yet
 	Listed     int       // credentials that live at the source
 	Ours       int       // leases of ours that its list should have
@@ -36,20 +34,18 @@ type Report struct {
 	Problem    string    // why the last try failed, for people; empty: it did not
 }
 
-// Reconciliation returns what the last comparison with each source that can list its credentials found,
-// by the issuer's name.
-func (b *Broker) Reconciliation() map[string]Report { return b.compared.all() }
-
 // reports are the last reports of all issuers. The zero value is ready.
 type reports struct {
 	mu  sync.Mutex
 	now map[string]Report // owner: mu
 }
 
-func (r *reports) all() map[string]Report {
+func (r *reports) of(name string) Report {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.now)
+	out := r.now[name]
+	out.Issuer = name
+	return out
 }
 
 // update changes an issuer's report, and returns it as it was.
@@ -78,7 +74,6 @@ type reconciler struct {
 type compared struct {
 	lister issuer.Lister
 	strays map[uint64]time.Time // when each was first seen
-	told   map[uint64]bool      // strays that are recorded
 	gone   map[uint64]bool      // leases that the last round missed
 }
 
@@ -207,7 +202,7 @@ func (r *reconciler) compare(ctx context.Context, name string, known map[string]
 	for i, n := range names {
 		live[i] = maphash.String(r.seed, n)
 	}
-	fresh, strays := source.unknown(names, live, known, now, b.cfg.IssueTimeout)
+	strays := source.unknown(names, live, known, now, b.cfg.IssueTimeout)
 	slices.Sort(live)
 	mine := known[name]
 	if mine == nil {
@@ -215,9 +210,9 @@ func (r *reconciler) compare(ctx context.Context, name string, known map[string]
 	}
 	gone := source.missing(live, mine.issued)
 	b.compared.update(name, func(r *Report) {
-		*r = Report{At: now, Listed: len(names), Ours: len(mine.all), Strays: len(strays), StrayNames: some(strays), Missing: r.Missing}
+		*r = Report{Issuer: name, At: now, Listed: len(names), Ours: len(mine.all), Strays: len(strays), StrayNames: nameSome(strays), Missing: r.Missing}
 	})
-	if err := b.recordStrays(ctx, name, source, fresh, len(strays)); err != nil {
+	if err := b.tellStrays(ctx, name, strays); err != nil {
 		return err
 	}
 	if len(gone) == 0 {
@@ -226,16 +221,9 @@ func (r *reconciler) compare(ctx context.Context, name string, known map[string]
 	return r.endMissing(ctx, name, gone)
 }
 
-// stray is a credential that no lease of ours is of.
-type stray struct {
-	name string
-	hash uint64
-}
-
-// unknown returns the strays of a list, and those of them that nobody has been told of. What is new, or
-// may be what is being issued right now, does not count yet. A lease of any issuer makes a name ours:
-// several may mint at the same place.
-func (c *compared) unknown(names []string, hashes []uint64, known map[string]*ours, now time.Time, issuing time.Duration) (fresh, strays []stray) {
+// unknown returns the strays of a list, by their names. What is new, or may be what is being issued right
+// now, does not count yet. A lease of any issuer makes a name ours: several may mint at the same place.
+func (c *compared) unknown(names []string, hashes []uint64, known map[string]*ours, now time.Time, issuing time.Duration) (strays []string) {
 	seen := map[uint64]time.Time{}
 	for i, hash := range hashes {
 		if isOurs(known, hash) {
@@ -246,18 +234,12 @@ func (c *compared) unknown(names []string, hashes []uint64, known map[string]*ou
 			first = now
 		}
 		seen[hash] = first
-		if !again || now.Sub(first) < issuing {
-			continue
-		}
-		s := stray{names[i], hash}
-		strays = append(strays, s)
-		if !c.told[hash] {
-			fresh = append(fresh, s)
+		if again && now.Sub(first) >= issuing {
+			strays = append(strays, names[i])
 		}
 	}
 	c.strays = seen
-	maps.DeleteFunc(c.told, func(hash uint64, _ bool) bool { _, still := seen[hash]; return !still })
-	return fresh, strays
+	return strays
 }
 
 func isOurs(known map[string]*ours, hash uint64) bool {
@@ -283,46 +265,6 @@ func (c *compared) missing(live, issued []uint64) map[uint64]bool {
 	}
 	c.gone = gone
 	return twice
-}
-
-func some(strays []stray) []string {
-	var out []string
-	for _, s := range strays[:min(len(strays), maxStrayNames)] {
-		out = append(out, cut(s.name, maxStrayName))
-	}
-	return out
-}
-
-// recordStrays records strays, each once in the life of a broker, and tells people.
-func (b *Broker) recordStrays(ctx context.Context, name string, source *compared, fresh []stray, all int) error {
-	if len(fresh) == 0 {
-		return nil
-	}
-	now := b.now()
-	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		names := []any{}
-		for _, n := range some(fresh) {
-			names = append(names, n)
-		}
-		text := fmt.Sprintf("the source of issuer %s has %d credentials that no lease here is of, %d of them new", name, all, len(fresh))
-		if err := b.notifyLeases(tx, notice.LeasesStray, name, text, now); err != nil {
-			return err
-		}
-		return tx.Append(audit.Event{
-			Kind: audit.LeaseStray, Time: now, Detail: map[string]any{"issuer": name, "new": len(fresh), "strays": all, "names": names},
-		})
-	})
-	if err != nil {
-		return notRecorded(err)
-	}
-	if source.told == nil {
-		source.told = map[uint64]bool{}
-	}
-	for _, s := range fresh {
-		source.told[s.hash] = true
-	}
-	b.cfg.Logger.WarnContext(ctx, "a source has credentials that no lease here is of", "issuer", name, "new", len(fresh), "strays", all)
-	return nil
 }
 
 // endMissing ends leases that their source has no more.

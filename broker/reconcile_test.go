@@ -37,7 +37,21 @@ func (w *reconciling) compare() Report {
 	w.t.Helper()
 	w.must(w.round(context.Background()))
 	w.check()
-	return w.Reconciliation()["short"]
+	return w.found()
+}
+
+// found is what the last round found of the source "short".
+func (w *world) found() Report {
+	w.t.Helper()
+	all, err := w.ListSources(context.Background(), auditor)
+	w.must(err)
+	for _, r := range all {
+		if r.Issuer == "short" {
+			return r
+		}
+	}
+	w.t.Fatalf("the source is not listed")
+	return Report{}
 }
 
 func (w *reconciling) wantTold(kind notice.Kind, times int) {
@@ -67,8 +81,8 @@ func TestReconcileAgrees(t *testing.T) {
 	if len(w.events()) != before || len(w.told) != 0 {
 		t.Error("something was recorded, or somebody was told")
 	}
-	if len(w.Reconciliation()) != 1 {
-		t.Errorf("compared with %v", w.Reconciliation())
+	if all, err := w.ListSources(t.Context(), auditor); err != nil || len(all) != 1 {
+		t.Errorf("compared with %v, %v", all, err)
 	}
 }
 
@@ -113,6 +127,86 @@ func TestReconcileStrays(t *testing.T) {
 	}
 }
 
+// What people were told of they are not told of again after a restart, nor by another broker. What is new
+// by then is told.
+func TestReconcileToldOnce(t *testing.T) {
+	w := newReconciling(t)
+	w.sources["short"].others = []string{"theirs-1"}
+	twice := func() Report {
+		w.compare()
+		w.clock.advance(time.Minute)
+		return w.compare()
+	}
+	twice()
+	w.wantTold(notice.LeasesStray, 1)
+	w.start()
+	w.reconciler = w.newReconciler()
+	if r := twice(); r.Strays != 1 {
+		t.Errorf("after a restart: %+v", r)
+	}
+	w.wantTold(notice.LeasesStray, 1)
+	w.sources["short"].others = []string{"theirs-1", "theirs-2"}
+	twice()
+	w.wantTold(notice.LeasesStray, 2)
+	if e := w.lastOf(audit.LeaseStray); fmt.Sprint(e.Detail["names"]) != "[theirs-2]" {
+		t.Errorf("recorded %v", e.Detail)
+	}
+	other := w.newReconciler()
+	w.must(other.round(t.Context()))
+	w.clock.advance(time.Minute)
+	w.must(other.round(t.Context()))
+	w.wantTold(notice.LeasesStray, 2)
+}
+
+// What is remembered of strays has a bound, within which each is new once.
+func TestToldStrays(t *testing.T) {
+	var all told
+	names := make([]string, maxToldStrays+10)
+	for i := range names {
+		names[i] = fmt.Sprint("theirs-", i)
+	}
+	if got := all.add(names[:3]); !slices.Equal(got, names[:3]) {
+		t.Errorf("new are %v", got)
+	}
+	if got := all.add(names[1:4]); !slices.Equal(got, names[3:4]) || len(all.hashes) != 3 {
+		t.Errorf("new are %v, and %d are remembered", got, len(all.hashes))
+	}
+	if got := all.add(names[1:]); len(got) != maxToldStrays-3 || len(all.hashes) != maxToldStrays {
+		t.Errorf("%d are new, and %d are remembered", len(got), len(all.hashes))
+	}
+	if got := all.add(names[1:]); len(got) != 0 {
+		t.Errorf("%d are new beyond the bound", len(got))
+	}
+	w := newReconciling(t)
+	all.record.Key = store.Key{Table: store.Strays, ID: "short"}
+	w.must(w.store.Update(t.Context(), all.put))
+	w.must(w.store.View(t.Context(), func(tx store.Tx) error {
+		again, err := toldStrays(tx, "short")
+		if err != nil || !slices.Equal(again.hashes, all.hashes) {
+			t.Errorf("%d of %d are read again, %v", len(again.hashes), len(all.hashes), err)
+		}
+		return nil
+	}))
+}
+
+// A record of strays that can't be read stops the telling and nothing else.
+func TestToldStraysUnreadable(t *testing.T) {
+	w := newReconciling(t)
+	w.must(w.store.Update(t.Context(), func(tx store.Tx) error {
+		return tx.Put(store.Record{Key: store.Key{Table: store.Strays, ID: "short"}, Value: []byte(`"AAAA"`)})
+	}))
+	w.sources["short"].others = []string{"theirs"}
+	w.compare()
+	w.clock.advance(time.Minute)
+	if r := w.compare(); r.Strays != 1 {
+		t.Errorf("found %+v", r)
+	}
+	w.wantTold(notice.LeasesStray, 0)
+	if !strings.Contains(w.log.String(), "what a comparison of leases found was not recorded") {
+		t.Error("nothing says why nobody is told")
+	}
+}
+
 // What the broker has minted for itself is no stray.
 func TestReconcileOwn(t *testing.T) {
 	w := newReconciling(t)
@@ -153,7 +247,7 @@ func TestReconcileWhatWeEnded(t *testing.T) {
 	w.must(w.round(t.Context()))
 	w.clock.advance(time.Minute)
 	w.must(w.round(t.Context()))
-	if r := w.Reconciliation()["short"]; r.Strays != 1 || r.Ours != 0 {
+	if r := w.found(); r.Strays != 1 || r.Ours != 0 {
 		t.Errorf("found %+v", r)
 	}
 	w.sources["short"].vanish()
@@ -303,11 +397,11 @@ func TestRunReconciles(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
 		time.Sleep(19 * time.Minute)
-		if r := w.Reconciliation()["short"]; r.Listed != 1 || r.Strays != 0 {
+		if r := w.found(); r.Listed != 1 || r.Strays != 0 {
 			t.Errorf("found %+v", r)
 		}
 		time.Sleep(2 * time.Minute)
-		if r := w.Reconciliation()["short"]; r.Strays != 1 {
+		if r := w.found(); r.Strays != 1 {
 			t.Errorf("found %+v", r)
 		}
 		cancel()

@@ -199,6 +199,10 @@ func (c *vaultCluster) testStray(t *testing.T) {
 	if names := fmt.Sprint(e.Detail["names"]); e.Detail["issuer"] != "prod-vault" || names != fmt.Sprint([]any{secret.LeaseID}) {
 		t.Errorf("told of the strays %s (%v), want %s alone", names, e.Detail, secret.LeaseID)
 	}
+	sources, err := c.as(c.person("auditor")).Sources(t.Context())
+	if err != nil || len(sources) != 1 || sources[0].GetStrays() != 1 || !slices.Contains(sources[0].GetStrayNames(), secret.LeaseID) {
+		t.Errorf("the sources are %v, %v", sources, err)
+	}
 	username, password := secret.Data["username"].(string), secret.Data["password"].(string)
 	if err := c.pg.Login(t.Context(), username, password); err != nil {
 		t.Errorf("the stray was touched: %v", err)

@@ -75,10 +75,11 @@ const (
 	Notices     Table = "notices"     // ID: the notice's; those that are still to be sent
 	Seen        Table = "seen"        // ID: SHA-256 over provider and jti, hex; ID tokens that count once
 	Rotations   Table = "rotations"   // ID: the rotation's
+	Strays      Table = "strays"      // ID: the issuer's name; those of its source that people were told of
 )
 
 // Tables are all the tables that a driver keeps.
-var Tables = []Table{Grants, Leases, Idempotency, Keys, Policies, Cursors, Requests, Standing, Locks, Notices, Seen, Rotations}
+var Tables = []Table{Grants, Leases, Idempotency, Keys, Policies, Cursors, Requests, Standing, Locks, Notices, Seen, Rotations, Strays}
 
 // Key names a record. An ID is 1 to 256 bytes of printable ASCII.
 type Key struct {

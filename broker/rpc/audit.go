@@ -41,6 +41,33 @@ func (s *auditService) GetGrant(ctx context.Context, r *pb.GetGrantRequest) (*pb
 	return &pb.GetGrantResponse{Grant: grantTo(g), Leases: leasesTo(leases)}, nil
 }
 
+// ListLeases lists leases over all grants.
+func (s *auditService) ListLeases(ctx context.Context, r *pb.ListLeasesRequest) (*pb.ListLeasesResponse, error) {
+	leases, next, err := s.broker.ListLeases(ctx, callerOf(ctx).who.Principal, broker.LeaseFilter{
+		State: cred.LeaseState(r.GetState()), Issuer: r.GetIssuer(), After: r.GetPageToken(), Limit: int(r.GetPageSize()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.ListLeasesResponse{Leases: leasesTo(leases), NextPageToken: next}, nil
+}
+
+// ListSources tells what the last comparisons with the sources' own lists found.
+func (s *auditService) ListSources(ctx context.Context, _ *pb.ListSourcesRequest) (*pb.ListSourcesResponse, error) {
+	all, err := s.broker.ListSources(ctx, callerOf(ctx).who.Principal)
+	if err != nil {
+		return nil, err
+	}
+	out := &pb.ListSourcesResponse{}
+	for _, r := range all {
+		out.Sources = append(out.Sources, &pb.SourceReport{
+			Issuer: r.Issuer, CompareTime: timeTo(r.At), Listed: int64(r.Listed), Ours: int64(r.Ours),
+			Strays: int64(r.Strays), StrayNames: r.StrayNames, Missing: int64(r.Missing), Problem: r.Problem,
+		})
+	}
+	return out, nil
+}
+
 // Export streams the log.
 func (s *auditService) Export(r *pb.ExportRequest, out grpc.ServerStreamingServer[pb.ExportResponse]) error {
 	ctx := out.Context()

@@ -58,6 +58,8 @@ var allowList = map[string]allowed{
 	pb.ProxyService_ShipUses_FullMethodName:           proxies,
 	pb.AuditService_ListGrants_FullMethodName:         bearers,
 	pb.AuditService_GetGrant_FullMethodName:           bearers,
+	pb.AuditService_ListLeases_FullMethodName:         bearers,
+	pb.AuditService_ListSources_FullMethodName:        bearers,
 	pb.AuditService_Export_FullMethodName:             bearers,
 	pb.AuditService_GetCheckpoint_FullMethodName:      bearers,
 	pb.ApprovalService_ListRequests_FullMethodName:    bearers,

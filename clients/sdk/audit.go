@@ -11,22 +11,25 @@ import (
 
 // Grants returns one page of grants, newest first, and the token of the next page.
 func (c *Client) Grants(ctx context.Context, r *pb.ListGrantsRequest) ([]*pb.Grant, string, error) {
-	ctx, err := c.authorize(ctx)
-	if err != nil {
-		return nil, "", err
-	}
-	out, err := c.audit.ListGrants(ctx, r)
-	return out.GetGrants(), out.GetNextPageToken(), fromStatus("grants", err)
+	out, err := ask(ctx, c, "grants", c.audit.ListGrants, r)
+	return out.GetGrants(), out.GetNextPageToken(), err
 }
 
 // Grant returns one grant and its leases.
 func (c *Client) Grant(ctx context.Context, id cred.GrantID) (*pb.GetGrantResponse, error) {
-	ctx, err := c.authorize(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out, err := c.audit.GetGrant(ctx, &pb.GetGrantRequest{GrantId: string(id)})
-	return out, fromStatus("grant", err)
+	return ask(ctx, c, "grant", c.audit.GetGrant, &pb.GetGrantRequest{GrantId: string(id)})
+}
+
+// Leases returns one page of leases over all grants, and the token of the next page.
+func (c *Client) Leases(ctx context.Context, r *pb.ListLeasesRequest) ([]*pb.Lease, string, error) {
+	out, err := ask(ctx, c, "leases", c.audit.ListLeases, r)
+	return out.GetLeases(), out.GetNextPageToken(), err
+}
+
+// Sources returns what the last comparisons of leases with the sources' own lists found.
+func (c *Client) Sources(ctx context.Context) ([]*pb.SourceReport, error) {
+	out, err := ask(ctx, c, "sources", c.audit.ListSources, &pb.ListSourcesRequest{})
+	return out.GetSources(), err
 }
 
 // Export calls each for every entry that matches, and returns the checkpoint that covers them. A

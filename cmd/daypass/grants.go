@@ -145,11 +145,7 @@ func showGrant(w io.Writer, g *pb.Grant, leases []*pb.Lease) {
 	fmt.Fprintln(w)
 	cli.Row(w, "LEASE", "STATE", "ISSUER", "ENDS", "NOTE")
 	for _, l := range leases {
-		note := l.GetNote()
-		if !l.GetRevocable() && l.GetState() == "issued" {
-			note = strings.TrimSpace("its source can't end it early. " + note)
-		}
-		cli.Row(w, l.GetId(), l.GetState(), l.GetIssuer(), when(l.GetExpireTime()), note)
+		cli.Row(w, l.GetId(), l.GetState(), l.GetIssuer(), when(l.GetExpireTime()), noteOf(l))
 	}
 }
 

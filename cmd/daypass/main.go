@@ -35,7 +35,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 denied, 4 waiting for approval.`,
 	c.addFlags(root)
 	root.AddCommand(
 		newLogin(&c), newLogout(&c), newHelper(&c),
-		newExchange(&c), newProof(), newWhoami(&c), newTargets(&c), newGrants(&c),
+		newExchange(&c), newProof(), newWhoami(&c), newTargets(&c), newGrants(&c), newLeases(&c),
 		newRequests(&c), newStanding(&c), newRotate(&c), newRotations(&c), newLock(&c), newUnlock(&c), newLocks(&c), newAudit(&c), newPolicy(&c))
 	return root
 }

@@ -252,6 +252,326 @@ func (x *GetGrantResponse) GetLeases() []*Lease {
 	return nil
 }
 
+// ListLeasesRequest asks for a page.
+type ListLeasesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most so many; zero means 100.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only leases in this state; empty: every one that has not ended.
+	State string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	// Only leases of this issuer.
+	Issuer        string `protobuf:"bytes,4,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLeasesRequest) Reset() {
+	*x = ListLeasesRequest{}
+	mi := &file_daypass_v1_audit_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLeasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLeasesRequest) ProtoMessage() {}
+
+func (x *ListLeasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_audit_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLeasesRequest.ProtoReflect.Descriptor instead.
+func (*ListLeasesRequest) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListLeasesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListLeasesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListLeasesRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ListLeasesRequest) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+// ListLeasesResponse is one page.
+type ListLeasesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The leases.
+	Leases []*Lease `protobuf:"bytes,1,rep,name=leases,proto3" json:"leases,omitempty"`
+	// Set where there may be more.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLeasesResponse) Reset() {
+	*x = ListLeasesResponse{}
+	mi := &file_daypass_v1_audit_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLeasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLeasesResponse) ProtoMessage() {}
+
+func (x *ListLeasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_audit_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLeasesResponse.ProtoReflect.Descriptor instead.
+func (*ListLeasesResponse) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListLeasesResponse) GetLeases() []*Lease {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+func (x *ListLeasesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// ListSourcesRequest has no fields.
+type ListSourcesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesRequest) Reset() {
+	*x = ListSourcesRequest{}
+	mi := &file_daypass_v1_audit_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesRequest) ProtoMessage() {}
+
+func (x *ListSourcesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_audit_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesRequest.ProtoReflect.Descriptor instead.
+func (*ListSourcesRequest) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{6}
+}
+
+// ListSourcesResponse is all sources that list what lives there.
+type ListSourcesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The sources, by the names of their issuers.
+	Sources       []*SourceReport `protobuf:"bytes,1,rep,name=sources,proto3" json:"sources,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSourcesResponse) Reset() {
+	*x = ListSourcesResponse{}
+	mi := &file_daypass_v1_audit_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSourcesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSourcesResponse) ProtoMessage() {}
+
+func (x *ListSourcesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_audit_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSourcesResponse.ProtoReflect.Descriptor instead.
+func (*ListSourcesResponse) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListSourcesResponse) GetSources() []*SourceReport {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+// SourceReport is what a comparison of our leases with a source's own list found.
+type SourceReport struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The configured issuer's name.
+	Issuer string `protobuf:"bytes,1,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// When they were compared last; unset: not yet since the broker started.
+	CompareTime *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=compare_time,json=compareTime,proto3" json:"compare_time,omitempty"`
+	// Credentials that live at the source.
+	Listed int64 `protobuf:"varint,3,opt,name=listed,proto3" json:"listed,omitempty"`
+	// Leases of ours that its list should have.
+	Ours int64 `protobuf:"varint,4,opt,name=ours,proto3" json:"ours,omitempty"`
+	// Credentials at the source that no lease here is of.
+	Strays int64 `protobuf:"varint,5,opt,name=strays,proto3" json:"strays,omitempty"`
+	// Some of them, by the source's names.
+	StrayNames []string `protobuf:"bytes,6,rep,name=stray_names,json=strayNames,proto3" json:"stray_names,omitempty"`
+	// Leases that it has lost since the broker started, and that were ended for that.
+	Missing int64 `protobuf:"varint,7,opt,name=missing,proto3" json:"missing,omitempty"`
+	// Why the last comparison failed; empty: it did not.
+	Problem       string `protobuf:"bytes,8,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SourceReport) Reset() {
+	*x = SourceReport{}
+	mi := &file_daypass_v1_audit_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SourceReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SourceReport) ProtoMessage() {}
+
+func (x *SourceReport) ProtoReflect() protoreflect.Message {
+	mi := &file_daypass_v1_audit_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SourceReport.ProtoReflect.Descriptor instead.
+func (*SourceReport) Descriptor() ([]byte, []int) {
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SourceReport) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
+}
+
+func (x *SourceReport) GetCompareTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CompareTime
+	}
+	return nil
+}
+
+func (x *SourceReport) GetListed() int64 {
+	if x != nil {
+		return x.Listed
+	}
+	return 0
+}
+
+func (x *SourceReport) GetOurs() int64 {
+	if x != nil {
+		return x.Ours
+	}
+	return 0
+}
+
+func (x *SourceReport) GetStrays() int64 {
+	if x != nil {
+		return x.Strays
+	}
+	return 0
+}
+
+func (x *SourceReport) GetStrayNames() []string {
+	if x != nil {
+		return x.StrayNames
+	}
+	return nil
+}
+
+func (x *SourceReport) GetMissing() int64 {
+	if x != nil {
+		return x.Missing
+	}
+	return 0
+}
+
+func (x *SourceReport) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
 // ExportRequest selects entries. A filter leaves entries out; those that are sent then carry proofs
 // that they are in the log.
 type ExportRequest struct {
@@ -272,7 +592,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_daypass_v1_audit_proto_msgTypes[4]
+	mi := &file_daypass_v1_audit_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +604,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_audit_proto_msgTypes[4]
+	mi := &file_daypass_v1_audit_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +617,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{4}
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ExportRequest) GetSince() *timestamppb.Timestamp {
@@ -351,7 +671,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_daypass_v1_audit_proto_msgTypes[5]
+	mi := &file_daypass_v1_audit_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +683,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_audit_proto_msgTypes[5]
+	mi := &file_daypass_v1_audit_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +696,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{5}
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ExportResponse) GetPart() isExportResponse_Part {
@@ -437,7 +757,7 @@ type ExportedEntry struct {
 
 func (x *ExportedEntry) Reset() {
 	*x = ExportedEntry{}
-	mi := &file_daypass_v1_audit_proto_msgTypes[6]
+	mi := &file_daypass_v1_audit_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -449,7 +769,7 @@ func (x *ExportedEntry) String() string {
 func (*ExportedEntry) ProtoMessage() {}
 
 func (x *ExportedEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_audit_proto_msgTypes[6]
+	mi := &file_daypass_v1_audit_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -462,7 +782,7 @@ func (x *ExportedEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedEntry.ProtoReflect.Descriptor instead.
 func (*ExportedEntry) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{6}
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ExportedEntry) GetSeq() uint64 {
@@ -503,7 +823,7 @@ type Checkpoint struct {
 
 func (x *Checkpoint) Reset() {
 	*x = Checkpoint{}
-	mi := &file_daypass_v1_audit_proto_msgTypes[7]
+	mi := &file_daypass_v1_audit_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +835,7 @@ func (x *Checkpoint) String() string {
 func (*Checkpoint) ProtoMessage() {}
 
 func (x *Checkpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_audit_proto_msgTypes[7]
+	mi := &file_daypass_v1_audit_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +848,7 @@ func (x *Checkpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Checkpoint.ProtoReflect.Descriptor instead.
 func (*Checkpoint) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{7}
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Checkpoint) GetNote() string {
@@ -561,7 +881,7 @@ type GetCheckpointRequest struct {
 
 func (x *GetCheckpointRequest) Reset() {
 	*x = GetCheckpointRequest{}
-	mi := &file_daypass_v1_audit_proto_msgTypes[8]
+	mi := &file_daypass_v1_audit_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +893,7 @@ func (x *GetCheckpointRequest) String() string {
 func (*GetCheckpointRequest) ProtoMessage() {}
 
 func (x *GetCheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_audit_proto_msgTypes[8]
+	mi := &file_daypass_v1_audit_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +906,7 @@ func (x *GetCheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCheckpointRequest.ProtoReflect.Descriptor instead.
 func (*GetCheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{8}
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{13}
 }
 
 // GetCheckpointResponse is the checkpoint.
@@ -600,7 +920,7 @@ type GetCheckpointResponse struct {
 
 func (x *GetCheckpointResponse) Reset() {
 	*x = GetCheckpointResponse{}
-	mi := &file_daypass_v1_audit_proto_msgTypes[9]
+	mi := &file_daypass_v1_audit_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -612,7 +932,7 @@ func (x *GetCheckpointResponse) String() string {
 func (*GetCheckpointResponse) ProtoMessage() {}
 
 func (x *GetCheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_daypass_v1_audit_proto_msgTypes[9]
+	mi := &file_daypass_v1_audit_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -625,7 +945,7 @@ func (x *GetCheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCheckpointResponse.ProtoReflect.Descriptor instead.
 func (*GetCheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{9}
+	return file_daypass_v1_audit_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetCheckpointResponse) GetCheckpoint() *Checkpoint {
@@ -655,7 +975,30 @@ const file_daypass_v1_audit_proto_rawDesc = "" +
 	"\bgrant_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\agrantId\"f\n" +
 	"\x10GetGrantResponse\x12'\n" +
 	"\x05grant\x18\x01 \x01(\v2\x11.daypass.v1.GrantR\x05grant\x12)\n" +
-	"\x06leases\x18\x02 \x03(\v2\x11.daypass.v1.LeaseR\x06leases\"\xe1\x01\n" +
+	"\x06leases\x18\x02 \x03(\v2\x11.daypass.v1.LeaseR\x06leases\"\xe3\x01\n" +
+	"\x11ListLeasesRequest\x12'\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\tpageToken\x12Z\n" +
+	"\x05state\x18\x03 \x01(\tBD\xbaHAr?R\x00R\x06intentR\x06issuedR\brevokingR\arevokedR\aexpiredR\x06failedR\aunknownR\x05state\x12 \n" +
+	"\x06issuer\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06issuer\"g\n" +
+	"\x12ListLeasesResponse\x12)\n" +
+	"\x06leases\x18\x01 \x03(\v2\x11.daypass.v1.LeaseR\x06leases\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x14\n" +
+	"\x12ListSourcesRequest\"I\n" +
+	"\x13ListSourcesResponse\x122\n" +
+	"\asources\x18\x01 \x03(\v2\x18.daypass.v1.SourceReportR\asources\"\xfe\x01\n" +
+	"\fSourceReport\x12\x16\n" +
+	"\x06issuer\x18\x01 \x01(\tR\x06issuer\x12=\n" +
+	"\fcompare_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\vcompareTime\x12\x16\n" +
+	"\x06listed\x18\x03 \x01(\x03R\x06listed\x12\x12\n" +
+	"\x04ours\x18\x04 \x01(\x03R\x04ours\x12\x16\n" +
+	"\x06strays\x18\x05 \x01(\x03R\x06strays\x12\x1f\n" +
+	"\vstray_names\x18\x06 \x03(\tR\n" +
+	"strayNames\x12\x18\n" +
+	"\amissing\x18\a \x01(\x03R\amissing\x12\x18\n" +
+	"\aproblem\x18\b \x01(\tR\aproblem\"\xe1\x01\n" +
 	"\rExportRequest\x120\n" +
 	"\x05since\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\"\n" +
@@ -682,11 +1025,14 @@ const file_daypass_v1_audit_proto_rawDesc = "" +
 	"\x15GetCheckpointResponse\x126\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\v2\x16.daypass.v1.CheckpointR\n" +
-	"checkpoint2\xbb\x02\n" +
+	"checkpoint2\xd8\x03\n" +
 	"\fAuditService\x12K\n" +
 	"\n" +
 	"ListGrants\x12\x1d.daypass.v1.ListGrantsRequest\x1a\x1e.daypass.v1.ListGrantsResponse\x12E\n" +
-	"\bGetGrant\x12\x1b.daypass.v1.GetGrantRequest\x1a\x1c.daypass.v1.GetGrantResponse\x12A\n" +
+	"\bGetGrant\x12\x1b.daypass.v1.GetGrantRequest\x1a\x1c.daypass.v1.GetGrantResponse\x12K\n" +
+	"\n" +
+	"ListLeases\x12\x1d.daypass.v1.ListLeasesRequest\x1a\x1e.daypass.v1.ListLeasesResponse\x12N\n" +
+	"\vListSources\x12\x1e.daypass.v1.ListSourcesRequest\x1a\x1f.daypass.v1.ListSourcesResponse\x12A\n" +
 	"\x06Export\x12\x19.daypass.v1.ExportRequest\x1a\x1a.daypass.v1.ExportResponse0\x01\x12T\n" +
 	"\rGetCheckpoint\x12 .daypass.v1.GetCheckpointRequest\x1a!.daypass.v1.GetCheckpointResponseB\x9f\x01\n" +
 	"\x0ecom.daypass.v1B\n" +
@@ -706,44 +1052,56 @@ func file_daypass_v1_audit_proto_rawDescGZIP() []byte {
 	return file_daypass_v1_audit_proto_rawDescData
 }
 
-var file_daypass_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_daypass_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_daypass_v1_audit_proto_goTypes = []any{
 	(*ListGrantsRequest)(nil),     // 0: daypass.v1.ListGrantsRequest
 	(*ListGrantsResponse)(nil),    // 1: daypass.v1.ListGrantsResponse
 	(*GetGrantRequest)(nil),       // 2: daypass.v1.GetGrantRequest
 	(*GetGrantResponse)(nil),      // 3: daypass.v1.GetGrantResponse
-	(*ExportRequest)(nil),         // 4: daypass.v1.ExportRequest
-	(*ExportResponse)(nil),        // 5: daypass.v1.ExportResponse
-	(*ExportedEntry)(nil),         // 6: daypass.v1.ExportedEntry
-	(*Checkpoint)(nil),            // 7: daypass.v1.Checkpoint
-	(*GetCheckpointRequest)(nil),  // 8: daypass.v1.GetCheckpointRequest
-	(*GetCheckpointResponse)(nil), // 9: daypass.v1.GetCheckpointResponse
-	(*Grant)(nil),                 // 10: daypass.v1.Grant
-	(*Lease)(nil),                 // 11: daypass.v1.Lease
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*ListLeasesRequest)(nil),     // 4: daypass.v1.ListLeasesRequest
+	(*ListLeasesResponse)(nil),    // 5: daypass.v1.ListLeasesResponse
+	(*ListSourcesRequest)(nil),    // 6: daypass.v1.ListSourcesRequest
+	(*ListSourcesResponse)(nil),   // 7: daypass.v1.ListSourcesResponse
+	(*SourceReport)(nil),          // 8: daypass.v1.SourceReport
+	(*ExportRequest)(nil),         // 9: daypass.v1.ExportRequest
+	(*ExportResponse)(nil),        // 10: daypass.v1.ExportResponse
+	(*ExportedEntry)(nil),         // 11: daypass.v1.ExportedEntry
+	(*Checkpoint)(nil),            // 12: daypass.v1.Checkpoint
+	(*GetCheckpointRequest)(nil),  // 13: daypass.v1.GetCheckpointRequest
+	(*GetCheckpointResponse)(nil), // 14: daypass.v1.GetCheckpointResponse
+	(*Grant)(nil),                 // 15: daypass.v1.Grant
+	(*Lease)(nil),                 // 16: daypass.v1.Lease
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
 }
 var file_daypass_v1_audit_proto_depIdxs = []int32{
-	10, // 0: daypass.v1.ListGrantsResponse.grants:type_name -> daypass.v1.Grant
-	10, // 1: daypass.v1.GetGrantResponse.grant:type_name -> daypass.v1.Grant
-	11, // 2: daypass.v1.GetGrantResponse.leases:type_name -> daypass.v1.Lease
-	12, // 3: daypass.v1.ExportRequest.since:type_name -> google.protobuf.Timestamp
-	12, // 4: daypass.v1.ExportRequest.until:type_name -> google.protobuf.Timestamp
-	6,  // 5: daypass.v1.ExportResponse.entry:type_name -> daypass.v1.ExportedEntry
-	7,  // 6: daypass.v1.ExportResponse.checkpoint:type_name -> daypass.v1.Checkpoint
-	7,  // 7: daypass.v1.GetCheckpointResponse.checkpoint:type_name -> daypass.v1.Checkpoint
-	0,  // 8: daypass.v1.AuditService.ListGrants:input_type -> daypass.v1.ListGrantsRequest
-	2,  // 9: daypass.v1.AuditService.GetGrant:input_type -> daypass.v1.GetGrantRequest
-	4,  // 10: daypass.v1.AuditService.Export:input_type -> daypass.v1.ExportRequest
-	8,  // 11: daypass.v1.AuditService.GetCheckpoint:input_type -> daypass.v1.GetCheckpointRequest
-	1,  // 12: daypass.v1.AuditService.ListGrants:output_type -> daypass.v1.ListGrantsResponse
-	3,  // 13: daypass.v1.AuditService.GetGrant:output_type -> daypass.v1.GetGrantResponse
-	5,  // 14: daypass.v1.AuditService.Export:output_type -> daypass.v1.ExportResponse
-	9,  // 15: daypass.v1.AuditService.GetCheckpoint:output_type -> daypass.v1.GetCheckpointResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	15, // 0: daypass.v1.ListGrantsResponse.grants:type_name -> daypass.v1.Grant
+	15, // 1: daypass.v1.GetGrantResponse.grant:type_name -> daypass.v1.Grant
+	16, // 2: daypass.v1.GetGrantResponse.leases:type_name -> daypass.v1.Lease
+	16, // 3: daypass.v1.ListLeasesResponse.leases:type_name -> daypass.v1.Lease
+	8,  // 4: daypass.v1.ListSourcesResponse.sources:type_name -> daypass.v1.SourceReport
+	17, // 5: daypass.v1.SourceReport.compare_time:type_name -> google.protobuf.Timestamp
+	17, // 6: daypass.v1.ExportRequest.since:type_name -> google.protobuf.Timestamp
+	17, // 7: daypass.v1.ExportRequest.until:type_name -> google.protobuf.Timestamp
+	11, // 8: daypass.v1.ExportResponse.entry:type_name -> daypass.v1.ExportedEntry
+	12, // 9: daypass.v1.ExportResponse.checkpoint:type_name -> daypass.v1.Checkpoint
+	12, // 10: daypass.v1.GetCheckpointResponse.checkpoint:type_name -> daypass.v1.Checkpoint
+	0,  // 11: daypass.v1.AuditService.ListGrants:input_type -> daypass.v1.ListGrantsRequest
+	2,  // 12: daypass.v1.AuditService.GetGrant:input_type -> daypass.v1.GetGrantRequest
+	4,  // 13: daypass.v1.AuditService.ListLeases:input_type -> daypass.v1.ListLeasesRequest
+	6,  // 14: daypass.v1.AuditService.ListSources:input_type -> daypass.v1.ListSourcesRequest
+	9,  // 15: daypass.v1.AuditService.Export:input_type -> daypass.v1.ExportRequest
+	13, // 16: daypass.v1.AuditService.GetCheckpoint:input_type -> daypass.v1.GetCheckpointRequest
+	1,  // 17: daypass.v1.AuditService.ListGrants:output_type -> daypass.v1.ListGrantsResponse
+	3,  // 18: daypass.v1.AuditService.GetGrant:output_type -> daypass.v1.GetGrantResponse
+	5,  // 19: daypass.v1.AuditService.ListLeases:output_type -> daypass.v1.ListLeasesResponse
+	7,  // 20: daypass.v1.AuditService.ListSources:output_type -> daypass.v1.ListSourcesResponse
+	10, // 21: daypass.v1.AuditService.Export:output_type -> daypass.v1.ExportResponse
+	14, // 22: daypass.v1.AuditService.GetCheckpoint:output_type -> daypass.v1.GetCheckpointResponse
+	17, // [17:23] is the sub-list for method output_type
+	11, // [11:17] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_daypass_v1_audit_proto_init() }
@@ -752,7 +1110,7 @@ func file_daypass_v1_audit_proto_init() {
 		return
 	}
 	file_daypass_v1_exchange_proto_init()
-	file_daypass_v1_audit_proto_msgTypes[5].OneofWrappers = []any{
+	file_daypass_v1_audit_proto_msgTypes[10].OneofWrappers = []any{
 		(*ExportResponse_Entry)(nil),
 		(*ExportResponse_Checkpoint)(nil),
 	}
@@ -762,7 +1120,7 @@ func file_daypass_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_daypass_v1_audit_proto_rawDesc), len(file_daypass_v1_audit_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,8 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	AuditService_ListGrants_FullMethodName    = "/daypass.v1.AuditService/ListGrants"
 	AuditService_GetGrant_FullMethodName      = "/daypass.v1.AuditService/GetGrant"
+	AuditService_ListLeases_FullMethodName    = "/daypass.v1.AuditService/ListLeases"
+	AuditService_ListSources_FullMethodName   = "/daypass.v1.AuditService/ListSources"
 	AuditService_Export_FullMethodName        = "/daypass.v1.AuditService/Export"
 	AuditService_GetCheckpoint_FullMethodName = "/daypass.v1.AuditService/GetCheckpoint"
 )
@@ -37,6 +39,12 @@ type AuditServiceClient interface {
 	// GetGrant tells one grant with its leases. A grant that the caller may not see looks as if it did
 	// not exist.
 	GetGrant(ctx context.Context, in *GetGrantRequest, opts ...grpc.CallOption) (*GetGrantResponse, error)
+	// ListLeases lists leases over all grants, those of the newest grants first. It needs the role
+	// "auditor" or "security".
+	ListLeases(ctx context.Context, in *ListLeasesRequest, opts ...grpc.CallOption) (*ListLeasesResponse, error)
+	// ListSources tells what comparing our leases with the sources' own lists found last. It needs the
+	// role "auditor" or "security".
+	ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error)
 	// Export streams the log up to a signed checkpoint, which the last message carries. It needs the
 	// role "auditor" or "security".
 	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error)
@@ -66,6 +74,26 @@ func (c *auditServiceClient) GetGrant(ctx context.Context, in *GetGrantRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(GetGrantResponse)
 	err := c.cc.Invoke(ctx, AuditService_GetGrant_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *auditServiceClient) ListLeases(ctx context.Context, in *ListLeasesRequest, opts ...grpc.CallOption) (*ListLeasesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListLeasesResponse)
+	err := c.cc.Invoke(ctx, AuditService_ListLeases_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *auditServiceClient) ListSources(ctx context.Context, in *ListSourcesRequest, opts ...grpc.CallOption) (*ListSourcesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSourcesResponse)
+	err := c.cc.Invoke(ctx, AuditService_ListSources_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -113,6 +141,12 @@ type AuditServiceServer interface {
 	// GetGrant tells one grant with its leases. A grant that the caller may not see looks as if it did
 	// not exist.
 	GetGrant(context.Context, *GetGrantRequest) (*GetGrantResponse, error)
+	// ListLeases lists leases over all grants, those of the newest grants first. It needs the role
+	// "auditor" or "security".
+	ListLeases(context.Context, *ListLeasesRequest) (*ListLeasesResponse, error)
+	// ListSources tells what comparing our leases with the sources' own lists found last. It needs the
+	// role "auditor" or "security".
+	ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error)
 	// Export streams the log up to a signed checkpoint, which the last message carries. It needs the
 	// role "auditor" or "security".
 	Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error
@@ -133,6 +167,12 @@ func (UnimplementedAuditServiceServer) ListGrants(context.Context, *ListGrantsRe
 }
 func (UnimplementedAuditServiceServer) GetGrant(context.Context, *GetGrantRequest) (*GetGrantResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetGrant not implemented")
+}
+func (UnimplementedAuditServiceServer) ListLeases(context.Context, *ListLeasesRequest) (*ListLeasesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListLeases not implemented")
+}
+func (UnimplementedAuditServiceServer) ListSources(context.Context, *ListSourcesRequest) (*ListSourcesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSources not implemented")
 }
 func (UnimplementedAuditServiceServer) Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error {
 	return status.Error(codes.Unimplemented, "method Export not implemented")
@@ -197,6 +237,42 @@ func _AuditService_GetGrant_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AuditService_ListLeases_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListLeasesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).ListLeases(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_ListLeases_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).ListLeases(ctx, req.(*ListLeasesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AuditService_ListSources_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSourcesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AuditServiceServer).ListSources(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AuditService_ListSources_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AuditServiceServer).ListSources(ctx, req.(*ListSourcesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AuditService_Export_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ExportRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -240,6 +316,14 @@ var AuditService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetGrant",
 			Handler:    _AuditService_GetGrant_Handler,
+		},
+		{
+			MethodName: "ListLeases",
+			Handler:    _AuditService_ListLeases_Handler,
+		},
+		{
+			MethodName: "ListSources",
+			Handler:    _AuditService_ListSources_Handler,
 		},
 		{
 			MethodName: "GetCheckpoint",
