@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/strictyaml"
 	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/issuer/github"
-	"github.com/daypass-io/daypass/issuer/vault"
 )
 
 // githubSection is the section of a GitHub App.
@@ -32,16 +29,7 @@ type githubKey struct {
 	// A PEM file of mode 0600, as GitHub hands it out.
 	File string `yaml:"file"`
 	// A key that never leaves Vault.
-	VaultTransit *githubTransit `yaml:"vault_transit"`
-}
-
-type githubTransit struct {
-	// The name of an issuer with the driver vault.
-	Issuer string `yaml:"issuer,required"`
-	// The transit engine's path. The default is `transit`.
-	Mount string `yaml:"mount"`
-	// The key's name; an RSA key.
-	Key string `yaml:"key,required"`
+	VaultTransit *transitSection `yaml:"vault_transit"`
 }
 
 func (v *githubSection) problems(s *settings, name string, at *strictyaml.Node) strictyaml.Problems {
@@ -50,9 +38,9 @@ func (v *githubSection) problems(s *settings, name string, at *strictyaml.Node) 
 	switch {
 	case (v.PrivateKey.File == "") == (transit == nil):
 		problems = append(problems, at.Problem("private_key", "must have exactly one of file and vault_transit", ""))
-	case transit != nil && s.driverOf(transit.Issuer) != vaultDriver:
-		problems = append(problems, at.Problem("private_key.vault_transit.issuer", "is not the name of an issuer with the driver vault", ""))
-	case transit == nil:
+	case transit != nil:
+		problems = transit.problems(s, at, "private_key.vault_transit")
+	default:
 		if err := (github.KeyFile{Path: s.path(v.PrivateKey.File)}).Check(); err != nil {
 			problems = append(problems, at.Problem("private_key.file", cred.PublicText(err), ""))
 		}
@@ -66,7 +54,10 @@ func (v *githubSection) open(s *settings, w workshop) (issuer.Issuer, error) {
 	}
 	c := v.config(s)
 	if t := v.PrivateKey.VaultTransit; t != nil {
-		c.Signer = transitSigner{*t, w.find}
+		var err error
+		if c.Signer, err = t.signer(w); err != nil {
+			return nil, err
+		}
 	}
 	return github.New(c)
 }
@@ -88,22 +79,4 @@ func (s *settings) githubApp(name string) *githubSection {
 		}
 	}
 	return nil
-}
-
-// transitSigner signs through an issuer that may be made after the one that signs with it.
-type transitSigner struct {
-	githubTransit
-	find func(name string) issuer.Issuer
-}
-
-func (t transitSigner) SignRS256(ctx context.Context, signingInput []byte) ([]byte, error) {
-	v, ok := t.find(t.Issuer).(*vault.Issuer)
-	if !ok {
-		return nil, cred.Errorf(cred.Unavailable, "github.sign", "the Vault that holds the app's key is not there", "%w", errors.New("no such issuer"))
-	}
-	signer, err := v.TransitSigner(t.Mount, t.Key)
-	if err != nil {
-		return nil, err
-	}
-	return signer.SignRS256(ctx, signingInput)
 }

@@ -53,7 +53,7 @@ var errNoSealing = &cred.Error{Kind: cred.Invalid, Op: "issuer.open", Public: "n
 // workshop is what issuers, and the rotators of roots, are made with, beside the settings.
 type workshop struct {
 	keys *token.Live                     // nil where the settings are only checked
-	find func(name string) issuer.Issuer // another issuer, once all are made; nil where there is none
+	find func(name string) issuer.Issuer // another issuer, once all are made, one of Vault's at once; nil where there is none
 
 	own ownMinter // for what the broker needs itself: the watcher of jobs, and rotators
 
@@ -157,13 +157,18 @@ func (s *settings) openIssuers(keys *token.Live) (map[string]issuer.Issuer, func
 		}
 	}
 	w := workshop{keys: keys, find: func(name string) issuer.Issuer { return all[name] }}
-	for n, section := range s.config.Issuers {
-		i, err := s.drivers[n](s, w)
-		if err != nil {
-			closeAll()
-			return nil, nil, fmt.Errorf("issuer %q: %s", section.Name, cred.PublicText(err))
+	for _, vaults := range []bool{true, false} { // others hold keys there
+		for n, section := range s.config.Issuers {
+			if (section.Driver == vaultDriver) != vaults {
+				continue
+			}
+			i, err := s.drivers[n](s, w)
+			if err != nil {
+				closeAll()
+				return nil, nil, fmt.Errorf("issuer %q: %s", section.Name, cred.PublicText(err))
+			}
+			all[section.Name] = i
 		}
-		all[section.Name] = i
 	}
 	return all, closeAll, nil
 }

@@ -40,11 +40,14 @@ type oauthSection struct {
 }
 
 type oauthClient struct {
-	ID       string `yaml:"id"`
-	Method   string `yaml:"method" enum:"none,client_secret_basic,client_secret_post,private_key_jwt"`
-	Secret   string `yaml:"secret"` // file:PATH, env:NAME or vault:ISSUER/PATH#FIELD
-	Key      string `yaml:"key"`    // a file
-	KeyID    string `yaml:"key_id"`
+	ID     string `yaml:"id"`
+	Method string `yaml:"method" enum:"none,client_secret_basic,client_secret_post,private_key_jwt"`
+	Secret string `yaml:"secret"` // file:PATH, env:NAME or vault:ISSUER/PATH#FIELD
+	Key    string `yaml:"key"`    // a file
+	KeyID  string `yaml:"key_id"`
+	// In place of key, one that never leaves Vault.
+	VaultTransit *transitSection `yaml:"vault_transit"`
+
 	IDToken  bool   `yaml:"id_token"`
 	Audience string `yaml:"audience"`
 }
@@ -80,6 +83,9 @@ func (v *oauthSection) problems(s *settings, _ string, at *strictyaml.Node) stri
 	}
 	if (v.Grant == "refresh") != (v.RefreshToken != "") {
 		refuse("refresh_token", "belongs to the grant refresh, and it alone")
+	}
+	if t := v.Client.VaultTransit; t != nil {
+		problems = append(problems, t.problems(s, at, "client.vault_transit")...)
 	}
 	return append(problems, s.referenceProblem(at, "client.secret", v.Client.Secret)...)
 }
@@ -127,6 +133,12 @@ func (v *oauthClient) config(s *settings, w workshop, identity oauth.Signer) (oa
 	}
 	if v.IDToken {
 		c.Assertion = identity
+	}
+	if v.VaultTransit != nil {
+		var err error
+		if c.Transit, err = v.VaultTransit.signer(w); err != nil {
+			return c, err
+		}
 	}
 	if v.Key == "" {
 		return c, nil

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/pem"
 	"net/url"
 	"time"
@@ -74,10 +75,13 @@ func (c *Client) withAssertion(ctx context.Context, r *tokenapi.Request, about i
 
 // signAssertion makes a JWT that says who the client is: RFC 7523, section 3. Each has a jti of its
 // own, since servers take each once.
-func (c *Client) signAssertion(_ context.Context, audience string, _ issuer.Spec) (cred.Secret, error) {
-	method, err := signingMethod(c.Key)
-	if err != nil {
-		return cred.Secret{}, err
+func (c *Client) signAssertion(ctx context.Context, audience string, _ issuer.Spec) (cred.Secret, error) {
+	var method jwt.SigningMethod = jwt.SigningMethodRS256
+	if c.Transit == nil {
+		var err error
+		if method, err = signingMethod(c.Key); err != nil {
+			return cred.Secret{}, err
+		}
 	}
 	now := time.Now()
 	t := jwt.NewWithClaims(method, jwt.MapClaims{
@@ -87,8 +91,16 @@ func (c *Client) signAssertion(_ context.Context, audience string, _ issuer.Spec
 	if c.KeyID != "" {
 		t.Header["kid"] = c.KeyID
 	}
-	signed, err := t.SignedString(c.Key)
-	return cred.SecretString(signed), err
+	if c.Transit == nil {
+		signed, err := t.SignedString(c.Key)
+		return cred.SecretString(signed), err
+	}
+	input, err := t.SigningString()
+	if err != nil {
+		return cred.Secret{}, err
+	}
+	signature, err := c.Transit.SignRS256(ctx, []byte(input))
+	return cred.SecretString(input + "." + base64.RawURLEncoding.EncodeToString(signature)), err
 }
 
 func signingMethod(key crypto.PrivateKey) (jwt.SigningMethod, error) {

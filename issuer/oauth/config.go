@@ -107,8 +107,14 @@ func (c *Client) check() error {
 			return invalidConfig("a client that authenticates with a secret needs a client ID and a secret", "no client ID or secret")
 		}
 	case PrivateKeyJWT:
-		if c.ID == "" || (c.Key == nil) == (c.Assertion == nil) {
-			return invalidConfig("private_key_jwt needs a client ID, and either a key or the broker's own ID token", "not exactly one of key and assertion")
+		ways := 0
+		for _, given := range []bool{c.Key != nil, c.Transit != nil, c.Assertion != nil} {
+			if given {
+				ways++
+			}
+		}
+		if c.ID == "" || ways != 1 {
+			return invalidConfig("private_key_jwt needs a client ID, and one of: a key, a key in Vault, the broker's own ID token", "not exactly one of key, transit and assertion")
 		}
 		if c.Key != nil {
 			_, err := signingMethod(c.Key)

@@ -49,6 +49,12 @@ const (
 // it is, so that a token can carry the grant's ID; at a revocation the spec is empty.
 type Signer func(ctx context.Context, audience string, about issuer.Spec) (cred.Secret, error)
 
+// RS256 has the use of an RSA key, such as one in Vault's transit engine. It returns the signature of a
+// JWS signing input as RFC 7518, section 3.3, says, as raw bytes.
+type RS256 interface {
+	SignRS256(ctx context.Context, signingInput []byte) ([]byte, error)
+}
+
 // Loader reads a secret. It is called for each request, so that a changed one is picked up.
 type Loader func(ctx context.Context) (cred.Secret, error)
 
@@ -65,10 +71,12 @@ type Client struct {
 	ID     string
 	Secret Loader // for ClientSecretBasic and ClientSecretPost
 
-	// For PrivateKeyJWT either a key (*rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey, see
-	// ParseKey) or a Signer, for servers that take the broker's ID token in its place.
+	// For PrivateKeyJWT one of: a key (*rsa.PrivateKey, *ecdsa.PrivateKey or ed25519.PrivateKey, see
+	// ParseKey), an RSA key that is held elsewhere, or a Signer, for servers that take the broker's ID
+	// token in its place.
 	Key       crypto.PrivateKey
-	KeyID     string // kid of Key's public half at the server; empty: none is sent
+	Transit   RS256
+	KeyID     string // kid of the key's public half at the server; empty: none is sent
 	Assertion Signer
 	Audience  string // of what is signed; empty: the token URL
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -159,6 +160,19 @@ func TestClientAuthentication(t *testing.T) {
 	if err := errors.Join(err, err2, err3); err != nil {
 		t.Fatal(err)
 	}
+	t.Run("transit", func(t *testing.T) {
+		c := oauth.Client{Method: oauth.PrivateKeyJWT, ID: fakeClient, Transit: heldElsewhere{rsaKey}, KeyID: "k1"}
+		got := claims(t, issue(t, c).Get("client_assertion"), "RS256", rsaKey)
+		if got["iss"] != fakeClient || got["aud"] != s.URL+"/token" {
+			t.Errorf("claims %v", got)
+		}
+		cfg := plain(s.URL, sealer(t))
+		cfg.Client = c
+		cfg.Client.Transit = heldElsewhere{}
+		if _, _, err := open(t, cfg).Issue(t.Context(), hour("read")); cred.KindOf(err) != cred.Unavailable || !errors.Is(err, issuer.ErrNotIssued) {
+			t.Errorf("a key that is not there: %v", err)
+		}
+	})
 	for alg, key := range map[string]crypto.Signer{"RS256": rsaKey, "ES256": ecKey, "EdDSA": edKey} {
 		t.Run(alg, func(t *testing.T) {
 			c := oauth.Client{Method: oauth.PrivateKeyJWT, ID: fakeClient, Key: parsed(t, key), KeyID: "k1"}
@@ -175,6 +189,17 @@ func TestClientAuthentication(t *testing.T) {
 			}
 		})
 	}
+}
+
+// heldElsewhere is an RSA key that others hold; nil: they are not there.
+type heldElsewhere struct{ key *rsa.PrivateKey }
+
+func (h heldElsewhere) SignRS256(_ context.Context, input []byte) ([]byte, error) {
+	if h.key == nil {
+		return nil, cred.Errorf(cred.Unavailable, "test", "it is not there", "nothing holds it")
+	}
+	digest := sha256.Sum256(input)
+	return rsa.SignPKCS1v15(rand.Reader, h.key, crypto.SHA256, digest[:])
 }
 
 // parsed sends a key through its PEM form.
@@ -315,6 +340,9 @@ func TestRefusesConfig(t *testing.T) {
 		"short key":             func(c *oauth.Config) { c.Client = oauth.Client{Method: oauth.PrivateKeyJWT, ID: "x", Key: short} },
 		"key and assertion": func(c *oauth.Config) {
 			c.Client = oauth.Client{Method: oauth.PrivateKeyJWT, ID: "x", Key: short, Assertion: idToken}
+		},
+		"transit and assertion": func(c *oauth.Config) {
+			c.Client = oauth.Client{Method: oauth.PrivateKeyJWT, ID: "x", Transit: heldElsewhere{}, Assertion: idToken}
 		},
 		"no keeper":        func(c *oauth.Config) { c.Grant = oauth.RefreshToken },
 		"no subject":       func(c *oauth.Config) { c.Grant = oauth.TokenExchange },

@@ -17,21 +17,33 @@ type TransitSigner struct {
 	path   string
 }
 
-// TransitSigner returns a signer for an RSA key of a transit engine; an empty mount is "transit". The
-// issuer's Vault policy needs
+// TransitSigner returns a signer for an RSA key of a transit engine; an empty mount is "transit". It is
+// made once for each who signs, before Check looks at the rights. The issuer's Vault policy needs
 //
 //	path "transit/sign/KEY/sha2-256" { capabilities = ["update"] }
 //
 // and nothing else on that engine. The error is Invalid, for a name that is none.
 func (i *Issuer) TransitSigner(mount, key string) (*TransitSigner, error) {
-	path := orDefault(mount, "transit") + "/sign/" + key + "/sha2-256"
-	if err := checkPath(path); err != nil || strings.Contains(key, "/") {
-		return nil, invalidConfig("the key in Vault's transit engine must be named like github-app, and the engine's mount like transit", errors.New("vault: bad transit mount or key"))
+	if err := CheckTransit(mount, key); err != nil {
+		return nil, err
 	}
+	path := signPath(mount, key)
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.signing = append(i.signing, path) // for Check to look at
 	return &TransitSigner{issuer: i, path: path}, nil
+}
+
+// CheckTransit tells whether TransitSigner takes these names.
+func CheckTransit(mount, key string) error {
+	if err := checkPath(signPath(mount, key)); err != nil || strings.Contains(key, "/") {
+		return invalidConfig("the key in Vault's transit engine must be named like github-app, and the engine's mount like transit", errors.New("vault: bad transit mount or key"))
+	}
+	return nil
+}
+
+func signPath(mount, key string) string {
+	return orDefault(mount, "transit") + "/sign/" + key + "/sha2-256"
 }
 
 // SignRS256 returns the RSASSA-PKCS1-v1_5 signature over the SHA-256 of an input (RFC 7518, section
