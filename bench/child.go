@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/daypass-io/daypass/internal/freeport"
 )
 
 // serveChild is this program as a server of its own, so that each server of a pair has its own heap
@@ -65,7 +67,7 @@ func (c *child) stop() {
 
 // self starts this program as a server and returns its address once it listens.
 func self(kind string, args ...string) (string, *child, error) {
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return "", nil, err
 	}
@@ -92,13 +94,4 @@ func awaitListening(addr string) error {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/daypass-io/daypass/broker/identity/identitytest"
 	"github.com/daypass-io/daypass/clients/sdk"
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/freeport"
 )
 
 // cluster is a broker, and a proxy if one is wanted, as they are shipped.
@@ -72,11 +73,11 @@ func startCluster(ctx context.Context, dir, upstream, server string) (*cluster, 
 		return nil, err
 	}
 	c := &cluster{dir: dir, idp: idp}
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}
-	if c.proxy, err = freeAddr(); err != nil {
+	if c.proxy, err = freeport.Addr(); err != nil {
 		return nil, err
 	}
 	c.url = "https://" + addr

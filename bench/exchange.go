@@ -17,6 +17,7 @@ import (
 
 	"github.com/daypass-io/daypass/clients/sdk"
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/freeport"
 )
 
 // exchangeClients call at a time, each with a connection of its own.
@@ -135,7 +136,7 @@ func startVault(c *cluster) (*vaultServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no Vault to compare with: %w", err)
 	}
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/daypass-io/daypass/internal/freeport"
 )
 
 // postgres is a PostgreSQL with its default settings: it syncs to disk.
@@ -30,7 +32,7 @@ func startPostgres(ctx context.Context) (*postgres, error) {
 		return nil, fmt.Errorf("no PostgreSQL in /usr/lib/postgresql; e2e/prepare installs it")
 	}
 	bin := filepath.Dir(found[len(found)-1])
-	addr, err := freeAddr()
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}

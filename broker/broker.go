@@ -91,6 +91,7 @@ type Broker struct {
 	watchers watchers // of revocations
 	waiters  waiters  // for requests to change
 	compared reports  // of leases with the lists of their sources
+	lanes    lanes    // in which leases are settled
 	owns     owns     // what is minted for the broker itself
 
 	rotations    waiters                   // for rotations to change

@@ -42,6 +42,7 @@ type source struct {
 	secrets  []string          // every secret and handle that ever was
 	calls    []string          // "issue", "revoke", in order
 	next     map[string][]fault
+	hung     bool
 	asked    map[cred.GrantID]time.Time          // the latest end that renewals were asked for
 	others   []string                            // names of what others made there
 	during   func(spec issuer.Spec, minted bool) // called in the middle of Issue, before and after it mints
@@ -67,10 +68,24 @@ func (s *source) plan(method string, faults ...fault) {
 	s.next[method] = append(s.next[method], faults...)
 }
 
+// hang has a source hang in every revocation, until what it returns is called.
+func (s *source) hang() (answers func()) {
+	set := func(hung bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.hung = hung
+	}
+	set(true)
+	return func() { set(false) }
+}
+
 func (s *source) begin(method string) fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, method)
+	if s.hung && method == "revoke" {
+		return hangs
+	}
 	if len(s.next[method]) == 0 {
 		return works
 	}
@@ -321,13 +336,13 @@ func (p *process) step(name string) {
 	}
 }
 
-// run calls fn on a goroutine of its own, which may die, and reports whether it lived.
+// run calls fn on a goroutine of its own, which may die, and reports whether the process lived.
 func (p *process) run(fn func()) (lived bool) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		fn()
-		lived = true
+		lived = !p.dead.Load()
 	}()
 	<-done
 	return lived

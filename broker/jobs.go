@@ -49,19 +49,24 @@ func (b *Broker) endOfJobs(ctx context.Context, known map[string]bool) map[strin
 		return known
 	}
 	var mu sync.Mutex
+	var over []cred.GrantID
 	now := map[string]bool{}
 	inParallel(ctx, ids, func(id cred.GrantID) {
-		problem := b.endWithJob(ctx, id)
+		ended, problem := b.endWithJob(ctx, id)
+		mu.Lock()
+		defer mu.Unlock()
+		if ended {
+			over = append(over, id)
+		}
 		if problem == "" || ctx.Err() != nil {
 			return
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		if !known[problem] && !now[problem] {
 			b.cfg.Logger.WarnContext(ctx, "nobody knows whether a job is over; its grants end at their own end", "grant", id, "problem", problem)
 		}
 		now[problem] = true
 	})
+	b.endAll(context.WithoutCancel(ctx), over)
 	for _, gone := range slices.Sorted(maps.Keys(known)) {
 		if !now[gone] && ctx.Err() == nil {
 			b.cfg.Logger.InfoContext(ctx, "jobs can be asked for again", "problem", gone)
@@ -107,32 +112,30 @@ func (b *Broker) jobGrants(ctx context.Context) (ids []cred.GrantID, err error) 
 // isJob reports whether a grant ends with a job. What a job asked to be rotated is rotated without it.
 func isJob(g cred.Grant) bool { return g.Holder.Kind == cred.KindWorkload && !isForRotation(g) }
 
-// endWithJob revokes a grant whose job is over. It returns why nobody knows whether it is.
-func (b *Broker) endWithJob(ctx context.Context, id cred.GrantID) (problem string) {
+// endWithJob revokes a grant whose job is over. It reports whether it did, or why nobody knows whether the
+// job is over.
+func (b *Broker) endWithJob(ctx context.Context, id cred.GrantID) (ended bool, problem string) {
 	var g cred.Grant
 	err := b.cfg.Store.View(ctx, func(tx store.Tx) (err error) {
 		g, err = getGrant(tx, id)
 		return err
 	})
 	if err != nil || !isJob(g) || g.Over() {
-		return ""
+		return false, ""
 	}
 	over, why, err := b.cfg.Jobs.Ended(ctx, g.Holder)
 	if err != nil {
-		return g.Holder.Provider + ": " + cred.PublicText(err)
+		return false, g.Holder.Provider + ": " + cred.PublicText(err)
 	}
 	if !over {
-		return ""
+		return false, ""
 	}
 	reason := strings.TrimSuffix("the job has ended: "+why, ": ")
-	_, changed, err := b.endGrant(ctx, id, b.itself(), reason, isJob)
-	if err == nil && changed {
-		_, err = b.endLeases(context.WithoutCancel(ctx), id)
-	}
+	_, ended, err = b.endGrant(ctx, id, b.itself(), reason, isJob)
 	if err != nil {
 		b.cfg.Logger.ErrorContext(ctx, "the grant of a job that is over could not be ended yet", "grant", id, "error", err)
 	}
-	return ""
+	return ended, ""
 }
 
 // itself is who the broker is where it acts of its own accord.

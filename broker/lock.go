@@ -66,11 +66,13 @@ func (b *Broker) Lock(ctx context.Context, who cred.Principal, l Lock, ttl time.
 		return Lock{}, 0, notRecorded(err)
 	}
 	l.rev = 1
-	n, err := b.enforce(context.WithoutCancel(ctx), l)
+	ctx = context.WithoutCancel(ctx)
+	over, err := b.enforce(ctx, l)
 	if err != nil { // the lock holds all the same
 		b.cfg.Logger.ErrorContext(ctx, "the sweep goes on to end what a lock covers", "lock", l.ID, "error", err)
 	}
-	return l, n, nil
+	b.endAll(ctx, over)
+	return l, len(over), nil
 }
 
 // Unlock lifts a lock. What it ended stays ended. For the role "security".
@@ -159,22 +161,19 @@ func checkLocks(tx store.Tx, who cred.Principal, target string, now time.Time) e
 	return nil
 }
 
-// enforce ends the grants that a lock covers, and notes that it has.
-func (b *Broker) enforce(ctx context.Context, l Lock) (n int, err error) {
+// enforce ends the grants that a lock covers, and notes that it has. Their leases are due then.
+func (b *Broker) enforce(ctx context.Context, l Lock) (over []cred.GrantID, err error) {
 	ids, err := b.covered(ctx, l)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	for _, id := range ids {
-		g, changed, err := b.endGrant(ctx, id, l.SetBy, "locked by "+l.ID, func(cred.Grant) bool { return true })
+		_, changed, err := b.endGrant(ctx, id, l.SetBy, "locked by "+l.ID, func(cred.Grant) bool { return true })
 		if err != nil {
-			return n, err
+			return over, err
 		}
 		if changed {
-			n++
-			if _, err := b.endLeases(ctx, g.ID); err != nil {
-				return n, err
-			}
+			over = append(over, id)
 		}
 	}
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
@@ -191,7 +190,7 @@ func (b *Broker) enforce(ctx context.Context, l Lock) (n int, err error) {
 		l.Enforced = true
 		return putLock(tx, l)
 	})
-	return n, err
+	return over, err
 }
 
 // covered lists the grants that a lock covers and that have not ended.

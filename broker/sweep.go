@@ -13,7 +13,7 @@ import (
 )
 
 // sweepPage is how many due records one look at the store brings, and sweepers how many of them are
-// settled at once, so that a source which does not answer holds up few others.
+// worked on at once, so that they share their commits.
 const (
 	sweepPage = 256
 	sweepers  = 16
@@ -29,35 +29,58 @@ func (b *Broker) Run(ctx context.Context) error {
 	wg.Go(func() { b.runRotations(ctx) })
 	wg.Go(func() { b.reconcile(ctx) })
 	wg.Go(func() { b.watchJobs(ctx) })
-	tick := time.NewTicker(b.cfg.SweepInterval)
-	defer tick.Stop()
-	for {
-		if err := b.Sweep(ctx); err != nil && ctx.Err() == nil {
+	wg.Go(func() {
+		b.repeat(ctx, func() (time.Duration, error) { return 0, b.sweepRecords(ctx) })
+	})
+	b.repeat(ctx, func() (time.Duration, error) { // does not wait for what it begins
+		looking, err := b.sweepLeases(ctx, &wg)
+		return 3 * looking, err
+	})
+	return nil
+}
+
+// repeat takes turns of the sweep until ctx ends: one each SweepInterval, or after the pause that the turn
+// asks for, where that is longer.
+func (b *Broker) repeat(ctx context.Context, turn func() (pause time.Duration, err error)) {
+	for ctx.Err() == nil {
+		pause, err := turn()
+		if err != nil && ctx.Err() == nil {
 			b.cfg.Logger.ErrorContext(ctx, "the sweep did not finish; it goes on at the next turn", "error", err)
 		}
+		wait := time.NewTimer(max(pause, b.cfg.SweepInterval))
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-tick.C:
+		case <-wait.C:
 		}
+		wait.Stop()
 	}
 }
 
-// Sweep does one turn of Run: everything that is due now but rotations, see AdvanceRotations.
+// Sweep does one turn of Run, and waits for all of it: everything that is due now but rotations, see
+// AdvanceRotations.
 func (b *Broker) Sweep(ctx context.Context) error {
-	if err := b.eachDue(ctx, store.Grants, b.sweepGrant); err != nil {
+	if err := b.sweepRecords(ctx); err != nil {
 		return err
 	}
-	if err := b.eachDue(ctx, store.Leases, b.sweepLease); err != nil {
-		return err
-	}
-	for table, do := range map[store.Table]func(context.Context, store.Key) error{
-		store.Requests: b.sweepRequest,
-		store.Standing: b.sweepStanding,
-		store.Locks:    b.sweepLock,
-		store.Seen:     b.sweepSeen,
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	_, err := b.sweepLeases(ctx, &wg)
+	return err
+}
+
+// sweepRecords does what is due and asks no source.
+func (b *Broker) sweepRecords(ctx context.Context) error {
+	for _, due := range []struct {
+		table store.Table
+		do    func(context.Context, store.Key) error
+	}{
+		{store.Grants, b.sweepGrant},
+		{store.Requests, b.sweepRequest},
+		{store.Standing, b.sweepStanding},
+		{store.Locks, b.sweepLock},
+		{store.Seen, b.sweepSeen},
 	} {
-		if err := b.eachDue(ctx, table, do); err != nil {
+		if err := b.eachDue(ctx, due.table, due.do); err != nil {
 			return err
 		}
 	}
@@ -102,10 +125,14 @@ func (b *Broker) all(ctx context.Context, keys []store.Key, do func(context.Cont
 		wg.Go(func() {
 			defer func() { <-places }()
 			if err := do(ctx, key); err != nil && ctx.Err() == nil {
-				b.cfg.Logger.WarnContext(ctx, "could not settle what is due", "table", key.Table, "id", key.ID, "error", err)
+				b.couldNotSettle(ctx, key, err)
 			}
 		})
 	}
+}
+
+func (b *Broker) couldNotSettle(ctx context.Context, key store.Key, err error) {
+	b.cfg.Logger.WarnContext(ctx, "could not settle what is due", "table", key.Table, "id", key.ID, "error", err)
 }
 
 func (b *Broker) due(ctx context.Context, table store.Table, limit int) ([]store.Key, error) {
@@ -121,19 +148,6 @@ func (b *Broker) due(ctx context.Context, table store.Table, limit int) ([]store
 		return nil
 	})
 	return keys, err
-}
-
-// sweepLease renews a lease whose grant lives on, and takes every other one towards its end.
-func (b *Broker) sweepLease(ctx context.Context, key store.Key) error {
-	r, due, err := b.beginRenewal(ctx, key)
-	if err != nil {
-		return err
-	}
-	if due {
-		return b.extend(ctx, r)
-	}
-	_, err = b.settle(ctx, key, whenDue)
-	return err
 }
 
 // sweepGrant ends a grant whose time ran out. What can be revoked of its leases is due by then, too.

@@ -178,39 +178,119 @@ func TestSweepBehindTheStuck(t *testing.T) {
 	}))
 }
 
-// A source that hangs does not hold up the leases of another.
+// A source that hangs does not hold up the leases of another, however many of its own are due.
 func TestSweepBesideAHangingSource(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		w := buildWorld(t, dir, time.Now)
-		var hung, healthy []cred.GrantID
-		for range 3 {
-			g, tok := w.grant("endless")
-			_, err := w.redeem("endless", tok)
-			w.must(err)
-			hung = append(hung, g.ID)
-			w.sources["endless"].plan("revoke", hangs)
-			time.Sleep(time.Millisecond)
-			g, tok = w.grant("long")
-			_, err = w.redeem("long", tok)
-			w.must(err)
-			healthy = append(healthy, g.ID)
-		}
+		w.sources["endless"].hang()
+		hung := w.redeemed("endless", 100)
+		healthy := w.redeemed("long", 3)
 		time.Sleep(16 * time.Minute)
 		began := time.Now()
 		w.sweep()
-		if took := time.Since(began); took != 15*time.Second {
+		if took := time.Since(began); took > laneWait+15*time.Second {
 			t.Errorf("the sweep took %v", took)
 		}
-		for i := range hung {
-			w.wantState(w.lease(hung[i]), cred.LeaseRevoking)
-			w.wantState(w.lease(healthy[i]), cred.LeaseRevoked)
-			if at := w.lease(healthy[i]).EndedAt; at.Sub(began) > time.Second {
-				t.Errorf("the healthy source's lease ended %v after the sweep began", at.Sub(began))
+		asked := 0
+		for _, id := range hung {
+			if w.lease(id).State() == cred.LeaseRevoking {
+				asked++
 			}
 		}
+		if asked != lanePlaces {
+			t.Errorf("the source that hangs was asked for %d leases, want %d", asked, lanePlaces)
+		}
+		w.wantEndedBy(began.Add(laneWait), healthy)
 		w.close()
 	})
+}
+
+// While a source hangs with many leases, Run ends and renews those of others in time, ends grants, and
+// goes on with the hanging source once it answers.
+func TestRunBesideAHangingSource(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := buildWorld(t, dir, time.Now)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		answers := w.sources["endless"].hang()
+		hung := w.redeemed("endless", 50)
+		time.Sleep(14 * time.Minute)
+		renewed, err := w.deliver("short")
+		w.wantDelivered(renewed, err)
+		for range 2 {
+			late := w.redeemed("long", 2)
+			time.Sleep(15 * time.Minute)
+			due := time.Now()
+			time.Sleep(laneWait + 2*time.Second)
+			w.wantEndedBy(due.Add(laneWait+time.Second), late)
+			for _, id := range late {
+				if g, _, err := w.GetGrant(ctx, runner, id); err != nil || g.State() != cred.GrantExpired {
+					t.Errorf("the grant is %s, %v", g.State(), err)
+				}
+			}
+		}
+		if l, end := w.lease(renewed.Grant.ID), renewed.Grant.NotAfter; l.EndedAt.Before(end) || l.EndedAt.After(end.Add(laneWait+time.Second)) {
+			t.Errorf("the lease that is renewed ended at %v, its grant at %v", l.EndedAt, end)
+		}
+		answers()
+		time.Sleep(2 * time.Minute)
+		for _, id := range hung {
+			w.wantState(w.lease(id), cred.LeaseRevoked)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+		w.check()
+		w.close()
+	})
+}
+
+// A lock ends what the sources that answer let it end, and does not wait for each lease at one that hangs.
+func TestLockBesideAHangingSource(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := buildWorld(t, dir, time.Now)
+		w.sources["endless"].hang()
+		w.redeemed("endless", 100)
+		healthy := w.redeemed("long", 3)
+		began := time.Now()
+		_, n, err := w.Lock(t.Context(), security, Lock{Subject: runner.Subject, Reason: "an incident"}, 0)
+		w.must(err)
+		if took := time.Since(began); n != 103 || took > laneWait+15*time.Second {
+			t.Errorf("ended %d grants in %v", n, took)
+		}
+		w.wantEndedBy(began.Add(laneWait), healthy)
+		w.close()
+	})
+}
+
+// redeemed makes grants, each with its lease, a millisecond apart.
+func (w *world) redeemed(target string, n int) (ids []cred.GrantID) {
+	w.t.Helper()
+	for range n {
+		g, tok := w.grant(target)
+		_, err := w.redeem(target, tok)
+		w.must(err)
+		ids = append(ids, g.ID)
+		time.Sleep(time.Millisecond)
+	}
+	return ids
+}
+
+// wantEndedBy wants leases to be revoked by an instant.
+func (w *world) wantEndedBy(by time.Time, ids []cred.GrantID) {
+	w.t.Helper()
+	for _, id := range ids {
+		l := w.lease(id)
+		w.wantState(l, cred.LeaseRevoked)
+		if l.EndedAt.After(by) {
+			w.t.Errorf("a lease ended %v late", l.EndedAt.Sub(by))
+		}
+	}
 }
 
 // Run sweeps by itself until its context ends.

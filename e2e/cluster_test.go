@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	"github.com/daypass-io/daypass/broker/identity/identitytest"
 	"github.com/daypass-io/daypass/clients/sdk"
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/freeport"
 	pb "github.com/daypass-io/daypass/proto/daypass/v1"
 )
 
@@ -320,12 +320,11 @@ func (l *lockedBuffer) String() string {
 
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return addr
 }
 
 // eventually polls until check says nil.

@@ -131,14 +131,14 @@ func TestLeases(t *testing.T) {
 	t.Run("missing", func(t *testing.T) { in(t, c.testMissing) })
 }
 
-// testRenewed has Vault mint for four seconds: one user lives until the end of the grant, another until
+// testRenewed has Vault mint for eight seconds: one user lives until the end of the grant, another until
 // the grant is revoked, both beyond that.
 func (c *vaultCluster) testRenewed(t *testing.T) {
-	c.vault.DatabaseRole(t, "orders-ro", "4s", "1h")
+	c.vault.DatabaseRole(t, "orders-ro", "8s", "1h")
 	revoked := c.exchangeAs("11", 0)
-	ends := c.exchangeAs("12", 9*time.Second)
+	ends := c.exchangeAs("12", 16*time.Second)
 	first, end := ends.Credential.NotAfter, ends.Grant.GetExpireTime().AsTime()
-	if left := time.Until(first); left > 4*time.Second || !first.Before(end) {
+	if left := time.Until(first); left > 8*time.Second || !first.Before(end) {
 		t.Fatalf("Vault's first end is in %s, the grant's at %s", left, end)
 	}
 	for _, g := range []sdk.Granted{revoked, ends} {
@@ -247,7 +247,7 @@ func TestKilledInRenewal(t *testing.T) {
 	for _, point := range []struct {
 		step string
 		life string // Vault's first; where Vault has not renewed yet, it has to last for the restart
-	}{{"before", "12s"}, {"after-source", "6s"}, {"after-outcome", "6s"}} {
+	}{{"before", "24s"}, {"after-source", "9s"}, {"after-outcome", "9s"}} {
 		t.Run(point.step, func(t *testing.T) {
 			c.t, c.cluster.t = t, t
 			c.vault.DatabaseRole(t, "orders-ro", point.life, "1h")

@@ -303,7 +303,7 @@ func TestRevokeCutsEveryStreamOfTheGrantAtOnce(t *testing.T) {
 		}
 	}
 	gone.Wait()
-	if d := time.Since(began); d > time.Second {
+	if d := time.Since(began); d > 4*time.Second { // a busy machine is slow; what waits for a tick or a timeout is slower
 		t.Errorf("it took %v", d)
 	}
 	if e := r.log.await(t, audit.UseEnd, streams); e.Use.Ended != EndedRevoked || e.Use.Status != 200 || e.Use.BytesOut != 15 {

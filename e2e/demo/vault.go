@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/vault/api"
+
+	"github.com/daypass-io/daypass/internal/freeport"
 )
 
 // vaultServer is a Vault in development mode, where one is on PATH or named by VAULT_BIN.
@@ -29,14 +31,14 @@ func startVault(ctx context.Context, s *stage, w *world) (*vaultServer, error) {
 		s.say("no vault on PATH: the step with a Vault credential is left out\n")
 		return nil, nil
 	}
-	ports, err := freePorts(1)
+	addr, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}
-	v := &vaultServer{url: "http://" + ports[0]}
+	v := &vaultServer{url: "http://" + addr}
 	root := "demo-" + rand.Text()
 	err = w.launch(w.path("vault.log"), []string{"HOME=" + w.dir}, bin, "server", "-dev", "-dev-no-store-token",
-		"-dev-root-token-id="+root, "-dev-listen-address="+ports[0])
+		"-dev-root-token-id="+root, "-dev-listen-address="+addr)
 	if err != nil {
 		return nil, err
 	}

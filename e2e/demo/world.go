@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/daypass-io/daypass/broker/identity/identitytest"
+	"github.com/daypass-io/daypass/internal/freeport"
 )
 
 // world is everything that the demo starts.
@@ -59,12 +59,16 @@ func (w *world) start(ctx context.Context, s *stage) (err error) {
 	if w.idp, err = identitytest.New(); err != nil {
 		return err
 	}
-	ports, err := freePorts(2)
+	broker, err := freeport.Addr()
 	if err != nil {
 		return err
 	}
-	w.broker, w.proxy = "https://"+ports[0], "http://"+ports[1]
-	out, err := w.command("daypassd", "init", "--url", w.broker, "--listen", ports[0], "--proxy-listen", ports[1], w.path("etc"))
+	proxy, err := freeport.Addr()
+	if err != nil {
+		return err
+	}
+	w.broker, w.proxy = "https://"+broker, "http://"+proxy
+	out, err := w.command("daypassd", "init", "--url", w.broker, "--listen", broker, "--proxy-listen", proxy, w.path("etc"))
 	if err != nil {
 		return fmt.Errorf("init failed: %w\n%s", err, out)
 	}
@@ -74,7 +78,7 @@ func (w *world) start(ctx context.Context, s *stage) (err error) {
 	if w.vault, err = startVault(ctx, s, w); err != nil {
 		return err
 	}
-	if err := os.WriteFile(w.path("etc/daypass.yaml"), []byte(w.configuration(ports[0])), 0o600); err != nil {
+	if err := os.WriteFile(w.path("etc/daypass.yaml"), []byte(w.configuration(broker)), 0o600); err != nil {
 		return err
 	}
 	s.say("the configuration, in %s:\n", w.path("etc/daypass.yaml"))
@@ -227,20 +231,6 @@ func (p *processes) kill() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}
-}
-
-// freePorts returns loopback addresses that were free a moment ago.
-func freePorts(n int) ([]string, error) {
-	var all []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close()
-		all = append(all, l.Addr().String())
-	}
-	return all, nil
 }
 
 func lineWith(text, part string) string {

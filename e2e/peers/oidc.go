@@ -3,7 +3,6 @@ package peers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"os/exec"
 	"syscall"
@@ -28,7 +27,7 @@ func OIDC(t testing.TB) *OIDCServer {
 	if err != nil {
 		unavailable(t, "no OpenID provider: %v", err)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	address := freeAddr(t)
 	o := &OIDCServer{URL: "http://" + address, ClientID: "daypass-cli", User: "test-user2", Password: "verysecure"}
 	p, err := start(t, exec.Command(bin, address), syscall.SIGTERM)
 	if err != nil {

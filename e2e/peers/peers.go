@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/daypass-io/daypass/internal/freeport"
 )
 
 // startTimeout bounds how long a service may take to answer, on a machine that is busy.
@@ -46,15 +47,14 @@ func skipIfShort(t testing.TB) {
 	}
 }
 
-// freePort returns a port of 127.0.0.1 that was free a moment ago.
-func freePort(t testing.TB) int {
+// freeAddr returns an address of 127.0.0.1 on which nobody listens.
+func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	return addr
 }
 
 // process is a service that was started; it is stopped by its pid.

@@ -46,7 +46,9 @@ func postgres(t testing.TB, auth string) *PostgresServer {
 	if err != nil {
 		unavailable(t, "no PostgreSQL: %v", err)
 	}
-	pg := &PostgresServer{Host: "127.0.0.1", Port: freePort(t), User: "postgres", Password: "test-" + strconv.Itoa(os.Getpid()), Database: "postgres"}
+	host, port, _ := net.SplitHostPort(freeAddr(t))
+	pg := &PostgresServer{Host: host, User: "postgres", Password: "test-" + strconv.Itoa(os.Getpid()), Database: "postgres"}
+	pg.Port, _ = strconv.Atoi(port)
 	dir, attr := postgresHome(t)
 	data := filepath.Join(dir, "data")
 	if out, err := pg.initdb(bin, dir, data, auth, attr); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -34,7 +33,7 @@ func Vault(t testing.TB) *VaultServer {
 	if err != nil {
 		unavailable(t, "no Vault: %v", err)
 	}
-	v := &VaultServer{URL: fmt.Sprintf("http://127.0.0.1:%d", freePort(t)), RootToken: "root-" + rand.Text(), t: t}
+	v := &VaultServer{URL: "http://" + freeAddr(t), RootToken: "root-" + rand.Text(), t: t}
 	cmd := v.command(bin, t.TempDir())
 	p, err := start(t, cmd, syscall.SIGTERM)
 	if err != nil {

@@ -107,11 +107,11 @@ func TestTriesEndWithTheDeadline(t *testing.T) {
 				c.fail(w, stsNS, 400, "Throttling", "Rate exceeded")
 				return true
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 190*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 1399*time.Millisecond) // the third pause does not fit
 			defer cancel()
 			_, _, err := open(t, config(c)).Issue(ctx, spec(inHalfAnHour(), nil))
 			wantNotIssued(t, err, "")
-			if ctx.Err() != nil || c.minted != 1 {
+			if most := map[string]int{"": 3, "3600": 1}[header]; ctx.Err() != nil || c.minted < 1 || c.minted > most {
 				t.Errorf("asked %d times, and the deadline: %v", c.minted, ctx.Err())
 			}
 			if wait, ok := cred.RetryAfter(err); ok != (header != "") || ok && wait != time.Hour {

@@ -22,16 +22,18 @@ type fake struct {
 	url  string
 	root string // the token that makes the others
 
-	mu       sync.Mutex // owns what follows
-	tokens   []*fakeToken
-	now      func() time.Time
-	ancient  bool                 // ignores the filters of lists
-	hidden   bool                 // the project
-	perPage  int                  // overrules the request; zero: not
-	alter    func(map[string]any) // changes the answer of what makes a token
-	status   int                  // of the next answer of what makes a token; zero: as it is
-	limit    int                  // how many of the next requests are limited
-	requests []string
+	mu      sync.Mutex // owns what follows
+	tokens  []*fakeToken
+	now     func() time.Time
+	ancient bool                 // ignores the filters of lists
+	hidden  bool                 // the project
+	perPage int                  // overrules the request; zero: not
+	alter   func(map[string]any) // changes the answer of what makes a token
+	status  int                  // of the next answer of what makes a token; zero: as it is
+	limit   int                  // how many of the next requests are limited
+
+	retryAfter string // what is said to those, in seconds
+	requests   []string
 }
 
 type fakeToken struct {
@@ -67,7 +69,7 @@ func newFake(t testing.TB) *fake {
 		f.requests = append(f.requests, r.Method+" "+r.URL.Path)
 		if f.limit > 0 {
 			f.limit--
-			w.Header().Set("Retry-After", "1")
+			w.Header().Set("Retry-After", f.retryAfter)
 			w.WriteHeader(429)
 			_, _ = w.Write([]byte("Retry later\n"))
 			return

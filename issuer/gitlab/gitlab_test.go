@@ -230,15 +230,15 @@ func TestIssueComparesTheAnswer(t *testing.T) {
 func TestRateLimit(t *testing.T) {
 	f := newFake(t)
 	i := f.open(t, f.url)
-	f.limit = 1
+	f.limit, f.retryAfter = 1, "1"
 	if _, _, err := i.Issue(t.Context(), spec(time.Now().Add(time.Hour))); err != nil {
 		t.Errorf("limited for a second: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	f.set(func() { f.limit = 1 })
+	f.set(func() { f.limit, f.retryAfter = 1, "40" })
 	_, _, err := i.Issue(ctx, spec(time.Now().Add(time.Hour)))
-	if wait, _ := cred.RetryAfter(err); cred.KindOf(err) != cred.Unavailable || !errors.Is(err, issuer.ErrNotIssued) || wait != time.Second {
+	if wait, _ := cred.RetryAfter(err); cred.KindOf(err) != cred.Unavailable || !errors.Is(err, issuer.ErrNotIssued) || wait != 40*time.Second || ctx.Err() != nil {
 		t.Errorf("limited for longer than we have: %v, %v", err, wait)
 	}
 }
