@@ -97,6 +97,27 @@ func (r *receiver) kinds() []string {
 	return all
 }
 
+func (r *receiver) count(kind string) (n int) {
+	for _, k := range r.kinds() {
+		if k == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// addHook has the next broker tell a webhook.
+func (c *cluster) addHook() *receiver {
+	c.t.Helper()
+	hook := newReceiver(c.t)
+	c.write("webhook.secret", base64.StdEncoding.EncodeToString(hook.key))
+	c.addSections(fmt.Sprintf(`
+notices:
+  channels: [{ name: hook, webhook: { url: "%s", secret: "file:webhook.secret", allow_plain: true } }]
+`, hook.url))
+	return hook
+}
+
 func newApprovalCluster(t *testing.T, upstream http.HandlerFunc) (*cluster, *receiver) {
 	t.Helper()
 	c, hook := newCluster(t), newReceiver(t)

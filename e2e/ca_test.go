@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/daypass-io/daypass/audit"
+	"github.com/daypass-io/daypass/broker/notice"
 	"github.com/daypass-io/daypass/clients/sdk"
 	"github.com/daypass-io/daypass/cred"
 	pb "github.com/daypass-io/daypass/proto/daypass/v1"
@@ -66,6 +68,16 @@ func (s *site) takeNext() {
 	s.copy("pki/ca.pem", "pki/ca.pem")
 	s.copy("pki/proxy-edge-1.next.pem", "pki/proxy-edge-1.pem")
 	s.restart()
+}
+
+// shown is the proxy's certificate with its key, as they lie on its machine now.
+func (s *site) shown() tls.Certificate {
+	s.t.Helper()
+	pair, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "pki/proxy-edge-1.pem"), filepath.Join(s.dir, "pki/proxy-edge-1.key"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return pair
 }
 
 // serves spends fresh grants through the proxy until ctx ends, but for while it is started anew. It
@@ -190,12 +202,14 @@ func (c *cluster) bundled() int {
 // TestKilledInCARotation kills the broker with SIGKILL at every point of every step of one rotation of the
 // CA of broker and proxies, one after the other: a rotation for each point would wait half a minute each
 // time until it looks again what its person has done. So each step is begun three times, and comes to its
-// end the third time. The proxy serves with every broker that stays up, and at the end nobody takes the
-// old CA.
+// end the third time. Before that the switch, which a person has to copy files for, is killed while it waits
+// for them. The proxy serves meanwhile and at the end, and every broker that stays up for a while takes its
+// certificate. At the end nobody takes the old CA.
 func TestKilledInCARotation(t *testing.T) {
 	t.Parallel()
 	c := newOwnKeysCluster(t, "proxy_ca: { spread: 1s }")
 	c.abandonAfter("3s")
+	hook := c.addHook()
 	s := newSite(c)
 	oldPair, oldCA, oldServer := c.shown(), c.tls(), c.read("pki/server.pem")
 	// What each act leaves: one that only waited leaves nothing, and its death would prove nothing.
@@ -205,17 +219,20 @@ func TestKilledInCARotation(t *testing.T) {
 	steps := cred.RotationSteps()
 	r := c.diesInRotation("own", string(steps[0])+".before", upstreamEnv)
 	for i, step := range steps {
+		if step == cred.StepSwitch {
+			r = s.killedWhileItWaits(step, hook)
+		}
 		if i > 0 {
 			c.diesAtOnce(step, "before")
 		}
 		c.diesAtOnce(step, "after-begin")
 		for _, point := range []string{"after-act", "after-outcome"} {
-			// The step is the last broker's until it is taken for abandoned. So long this one lives.
+			// The step is the last broker's until it is taken for abandoned. So long this one lives, which may be
+			// too short for the proxy to find it again; so it is called with the proxy's certificate anew.
 			c.startBroker(upstreamEnv, failsAt(step, point))
-			if step == cred.StepSwitch && point == "after-act" {
-				s.takeNext() // what it would ask for: the broker sees the proxy's new certificate before it looks
+			if err := c.redeems(c.granted("api"), s.shown()); err != nil {
+				t.Fatalf("before %s of %s the proxy's certificate: %v", point, step, err)
 			}
-			c.reaches(fmt.Sprintf("the proxy serves before %s of %s", point, step), c.granted("api"))
 			c.broker.ended()
 			if n := c.bundled(); n != bundled[step] {
 				t.Fatalf("killed at %s of %s the bundle holds %d CAs, want %d", point, step, n, bundled[step])
@@ -227,10 +244,83 @@ func TestKilledInCARotation(t *testing.T) {
 	}
 	c.startBroker(upstreamEnv)
 	r = c.goesOn(r)
+	c.reaches("the proxy serves on", c.granted("api"))
 	s.restart()
 	c.answered("after the rotation", c.granted("api"), http.StatusOK)
 	c.oldCAGone(oldPair, oldCA)
 	c.onceEach(r.GetId())
+	c.toldOnce(r, cred.StepSwitch, hook)
+}
+
+// killedWhileItWaits kills the broker with SIGKILL as soon as a step has found that it has to wait for the
+// proxy's new certificate, when nobody was told yet, and again while it waits and its person was told. The
+// next one waits on. The proxy serves meanwhile, with its old certificate and then with the new one, which
+// is what the step waits for. It returns the rotation that is due at its next look.
+func (s *site) killedWhileItWaits(step cred.RotationStep, hook *receiver) *pb.Rotation {
+	s.t.Helper()
+	before := s.read("pki/ca.pem") + s.read("pki/server.pem")
+	s.diesAtOnce(step, "after-act")
+	if told := hook.count(string(notice.RotationWaits)); told != 0 {
+		s.t.Errorf("people were told %d times of what is on no record", told)
+	}
+	s.startBroker(upstreamEnv)
+	r := s.waits(step)
+	g := s.granted("api")
+	s.reaches("the proxy serves with its old certificate", g)
+	s.broker.kill()
+	s.answered("a grant from before, while no broker lives", g, http.StatusOK)
+	s.startBroker(upstreamEnv)
+	s.reaches("the proxy serves with its old certificate, and another broker", s.granted("api"))
+	if on := s.waits(step); on.GetId() != r.GetId() {
+		s.t.Errorf("after a restart the rotation %s waits, before it %s", on.GetId(), r.GetId())
+	}
+	if now := s.read("pki/ca.pem") + s.read("pki/server.pem"); now != before {
+		s.t.Error("the certificates are not those of before the wait")
+	}
+	s.takeNext()
+	s.reaches("the proxy serves with its new certificate", s.granted("api"))
+	s.broker.kill()
+	return r
+}
+
+// waits returns the last rotation once it waits for a person at a step.
+func (s *site) waits(step cred.RotationStep) *pb.Rotation {
+	s.t.Helper()
+	var r *pb.Rotation
+	eventually(s.t, "the rotation waits for a person", func() error {
+		all, err := s.as(s.person("security")).Rotations(s.t.Context(), 1)
+		if err != nil {
+			return err
+		}
+		if r = all[0]; r.GetStep() != string(step) || !strings.Contains(r.GetWhy(), "copy "+s.path("pki/ca.pem")) || !strings.Contains(r.GetWhy(), "edge-1") {
+			return fmt.Errorf("it stands at %s: %q", r.GetStep(), r.GetWhy())
+		}
+		return nil
+	})
+	return r
+}
+
+// toldOnce checks that the log and people were told once that a rotation waits for a person, at a step.
+func (c *cluster) toldOnce(r *pb.Rotation, step cred.RotationStep, hook *receiver) {
+	c.t.Helper()
+	var steps []string
+	for _, e := range c.export() {
+		if e.Kind == audit.RotationStep && e.Rotation.ID == r.GetId() && e.Detail["outcome"] == "waits" {
+			steps = append(steps, e.Rotation.Step)
+		}
+	}
+	if !slices.Equal(steps, []string{string(step)}) {
+		c.t.Errorf("the log tells of waits at %q, want one at %s", steps, step)
+	}
+	eventually(c.t, "the notice arrives", func() error {
+		if hook.count(string(notice.RotationWaits)) == 0 {
+			return fmt.Errorf("the notices %q", hook.kinds())
+		}
+		return nil
+	})
+	if told, stuck := hook.count(string(notice.RotationWaits)), hook.count(string(notice.RotationStuck)); told != 1 || stuck != 0 {
+		c.t.Errorf("people were told %d times of the wait, and %d times that it is stuck; want 1 and 0", told, stuck)
+	}
 }
 
 func failsAt(step cred.RotationStep, point string) string {

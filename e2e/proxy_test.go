@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -269,23 +270,29 @@ func TestNoSecretInWhatIsWritten(t *testing.T) {
 	resp.Body.Close()
 	c.proxy.stop()
 	c.broker.stop()
+	c.wroteNone(map[string]string{"credential": upstreamKey, "ID token": job, "grant token": g.Token.RevealString()}, c.broker, c.proxy)
+}
+
+// wroteNone greps what processes printed, and the files of broker and proxy, for secrets.
+func (c *cluster) wroteNone(secrets map[string]string, by ...*daemon) {
+	c.t.Helper()
 	files, err := exec.Command("find", c.path("data"), "-type", "f").Output()
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(files) == 0 {
+		c.t.Fatalf("find: %v, %q", err, files)
 	}
-	for name, secret := range map[string]string{"credential": upstreamKey, "ID token": job, "grant token": g.Token.RevealString()} {
-		for _, d := range []*daemon{c.broker, c.proxy} {
+	for name, secret := range secrets {
+		for _, d := range by {
 			if strings.Contains(d.log.String(), secret) {
-				t.Errorf("the %s is in what %s printed", name, d.cmd.Path)
+				c.t.Errorf("the %s is in what %s printed", name, d.cmd.Path)
 			}
 		}
 		for file := range strings.Lines(string(files)) {
-			content, err := exec.Command("cat", strings.TrimSpace(file)).Output()
+			content, err := os.ReadFile(strings.TrimSpace(file))
 			if err != nil {
-				t.Fatal(err)
+				c.t.Fatal(err)
 			}
 			if bytes.Contains(content, []byte(secret)) {
-				t.Errorf("the %s is in %s", name, file)
+				c.t.Errorf("the %s is in %s", name, file)
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/e2e/peers"
+	pb "github.com/daypass-io/daypass/proto/daypass/v1"
 )
 
 // secretIDPolicy is what rotating the broker's own secret ID needs beside vaultPolicy.
@@ -131,27 +132,36 @@ path "secret/destroy/orders/*" { capabilities = ["update"] }
 // kvOverlap is how long the old one of two roles stays good.
 const kvOverlap = time.Second
 
-// newKVCluster is a vaultCluster with two secrets in Vault's KV: one opens PostgreSQL by two roles in
-// turns, the other by one role.
-func newKVCluster(t *testing.T) *vaultCluster {
+// kvCluster is a vaultCluster with three secrets in Vault's KV: one opens PostgreSQL by two roles in turns,
+// the others by one role, whose password an admin changes, or itself.
+type kvCluster struct {
+	*vaultCluster
+	wire *wire // to PostgreSQL, for the role that changes its own password
+}
+
+func newKVCluster(t *testing.T) *kvCluster {
 	t.Helper()
-	c := newVaultCluster(t)
+	c := &kvCluster{vaultCluster: newVaultCluster(t)}
+	c.wire = newWire(t, c.pg.Addr())
 	c.vault.Policy(t, "daypass", kvPolicy)
 	first := "first-" + rand.Text()
 	err := c.pg.Exec(t.Context(), strings.ReplaceAll(`
 CREATE ROLE orders NOLOGIN;
 CREATE ROLE orders_a LOGIN IN ROLE orders PASSWORD 'FIRST';
 CREATE ROLE orders_b LOGIN IN ROLE orders;
-CREATE ROLE orders_one LOGIN PASSWORD 'FIRST';`, "FIRST", first))
+CREATE ROLE orders_one LOGIN PASSWORD 'FIRST';
+CREATE ROLE orders_self LOGIN PASSWORD 'FIRST';`, "FIRST", first))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.vault.KV(t, "orders/pair", peers.Data{"username": "orders_a", "password": first, "host": "db.example.com"})
 	c.vault.KV(t, "orders/single", peers.Data{"username": "orders_one", "password": first})
+	c.vault.KV(t, "orders/self", peers.Data{"username": "orders_self", "password": first})
 	c.write("admin.password", c.pg.Password)
 	c.broker.kill()
 	c.addSections(strings.NewReplacer(
-		"URL", fmt.Sprintf("postgres://%s/%s?sslmode=disable", c.pg.Addr(), c.pg.Database), "ADMIN", c.pg.User, "OVERLAP", kvOverlap.String(),
+		"URL", fmt.Sprintf("postgres://%s/%s?sslmode=disable", c.pg.Addr(), c.pg.Database),
+		"WIRE", fmt.Sprintf("postgres://%s/%s?sslmode=disable", c.wire.addr, c.pg.Database), "ADMIN", c.pg.User, "OVERLAP", kvOverlap.String(),
 	).Replace(`
 rotations:
   - name: pair
@@ -165,6 +175,11 @@ rotations:
       issuer: prod-vault
       path: secret/orders/single
       postgres: { url: "URL", allow_plain: true, admin: { username: ADMIN, password: "file:admin.password" } }
+  - name: self
+    kv:
+      issuer: prod-vault
+      path: secret/orders/self
+      postgres: { url: "WIRE", allow_plain: true }
 `))
 	c.startBroker()
 	return c
@@ -252,7 +267,7 @@ func TestKVReadersThroughRotations(t *testing.T) {
 		t.Run(root, func(t *testing.T) {
 			c.t, c.cluster.t = t, t
 			path := "orders/" + root
-			readers := startReaders(c, path, root == "single")
+			readers := startReaders(c.vaultCluster, path, root == "single")
 			users := map[string]bool{}
 			for range 10 {
 				old, err := c.readKV(t.Context(), path)
@@ -291,9 +306,11 @@ func TestKVReadersThroughRotations(t *testing.T) {
 }
 
 // TestKilledInKVRotation kills the broker with SIGKILL in each step of the rotation of two roles that take
-// turns, and in those steps of a single role's that change or use something at the source. What stands in
-// KV opens PostgreSQL while the broker is dead, too. The next one brings the rotation to its end: the old
-// password opens no more, and KV got one version.
+// turns, and in those steps of a single role's that change or use something at the source, the switch's two
+// writes included: before that to KV, and between it and PostgreSQL's commit. Once it loses PostgreSQL's
+// answer to the commit instead. The next broker brings the rotation to its end: the old password opens no
+// more, KV got one version, and no password is in what was written. What stands in KV opens PostgreSQL while
+// the broker is dead, too, but for the instant between the two writes, when the old password does.
 //
 // Within a step there are the points after-begin and after-act. Between the steps a rotator has nothing
 // half done, so one such point is enough here, that after the switch; TestKilledInRotation has them all.
@@ -301,36 +318,57 @@ func TestKilledInKVRotation(t *testing.T) {
 	t.Parallel() // most of it waits
 	c := newKVCluster(t)
 	c.abandonAfter("2s")
-	for _, root := range []string{"pair", "single"} {
-		steps := cred.RotationSteps()
-		if root == "single" {
-			steps = []cred.RotationStep{cred.StepSwitch, cred.StepVerify, cred.StepRetire}
-		}
-		points := []string{"switch.after-outcome"}
+	within := func(points []string, steps ...cred.RotationStep) []string {
 		for _, step := range steps {
 			points = append(points, string(step)+".after-begin", string(step)+".after-act")
 		}
-		for _, point := range points {
-			t.Run(root+"/"+point, func(t *testing.T) {
+		return points
+	}
+	writes := []string{"kv.before-write", beforeCommit}
+	for _, root := range []struct {
+		name   string
+		points []string
+	}{
+		{"pair", within([]string{"switch.after-outcome"}, cred.RotationSteps()...)},
+		{"single", within(append(writes, "switch.after-outcome"), cred.StepSwitch, cred.StepVerify, cred.StepRetire)},
+		{"self", append(writes, "switch.after-act", commitLost)},
+	} {
+		for _, point := range root.points {
+			t.Run(root.name+"/"+point, func(t *testing.T) {
 				c.t, c.cluster.t = t, t
-				c.killedInKV(root, point)
+				c.killedInKV(root.name, point)
 			})
 		}
 	}
 }
 
-func (c *vaultCluster) killedInKV(root, point string) {
+const (
+	beforeCommit = "kv.before-commit" // KV has the new password of a single role, and PostgreSQL the old one
+	commitLost   = "commit lost"      // no death: the broker does not get PostgreSQL's answer
+)
+
+func (c *kvCluster) killedInKV(root, point string) {
 	c.t.Helper()
 	path := "orders/" + root
 	old, before := c.opensKV(path), c.kvVersions(path)
-	r := c.diesInRotation(root, point)
-	c.opensKV(path)
-	if root == "pair" && point != "retire.after-act" {
+	r := c.breaksInKV(root, point)
+	dead := c.broker
+	if point == beforeCommit {
+		now, err := c.readKV(c.t.Context(), path)
+		if err != nil || now.password == old.password || c.pg.Login(c.t.Context(), now.username, now.password) == nil {
+			c.t.Errorf("KV has the new password: %v; it is to be there, and not yet to open (%v)", now.password != old.password, err)
+		}
+	} else {
+		c.opensKV(path)
+	}
+	if point == beforeCommit || root == "pair" && point != "retire.after-act" {
 		if err := c.pg.Login(c.t.Context(), old.username, old.password); err != nil {
-			c.t.Errorf("the role of before is refused while the broker is dead: %v", err)
+			c.t.Errorf("the login of before is refused while the broker is dead: %v", err)
 		}
 	}
-	c.startBroker()
+	if point != commitLost {
+		c.startBroker()
+	}
 	r = c.goesOn(r)
 	now := c.opensKV(path)
 	if now.password == old.password || (now.username != old.username) != (root == "pair") {
@@ -343,6 +381,28 @@ func (c *vaultCluster) killedInKV(root, point string) {
 		c.t.Errorf("KV is at version %d and keeps %d, want one more than %d and 1", after.current, after.kept, before.current)
 	}
 	c.onceEach(r.GetId())
+	c.wroteNone(map[string]string{"old password": old.password, "new password": now.password, "journal in the clear": "kv.new"}, dead, c.broker)
+}
+
+// breaksInKV begins to rotate a root with a broker that dies at a point, or loses the answer to a commit.
+func (c *kvCluster) breaksInKV(root, point string) *pb.Rotation {
+	c.t.Helper()
+	if point != commitLost {
+		return c.diesInRotation(root, point)
+	}
+	c.broker.kill()
+	c.startBroker()
+	lost := c.wire.loseCommit()
+	r, err := c.as(c.person("security")).Rotate(c.t.Context(), root, "a test")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	select {
+	case <-lost:
+	case <-time.After(patience):
+		c.t.Fatal("nothing was committed")
+	}
+	return r
 }
 
 // opensKV reads a secret, which must open PostgreSQL.

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/internal/failpoint"
 	"github.com/daypass-io/daypass/issuer"
 )
 
@@ -103,7 +105,12 @@ func (p *postgres) Change(ctx context.Context, _ issuer.Rotation, from, to Value
 			if err := setPassword(ctx, tx, role, password); err != nil {
 				return err
 			}
-			return put(ctx, to)
+			failpoint.Hit("rotate.kv.before-write")
+			if err := put(ctx, to); err != nil {
+				return err
+			}
+			failpoint.Hit("rotate.kv.before-commit")
+			return nil
 		})
 	}
 	var err error
@@ -160,13 +167,30 @@ func inTransaction(ctx context.Context, conn *pgx.Conn, do func(pgx.Tx) error) e
 	if err != nil {
 		return pgFailure("postgres.begin", err)
 	}
-	if err := do(tx); err != nil {
+	err = endsWithUs(ctx, tx)
+	if err == nil {
+		err = do(tx)
+	}
+	if err != nil {
 		_ = tx.Rollback(ctx) // where this fails the connection's end does the same
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {
 		// Whatever it says, the change may have been done and KV has the new password already.
 		return &cred.Error{Kind: cred.Unavailable, Op: "postgres.commit", Public: "PostgreSQL has not confirmed the new password; the broker tries again", Err: err}
+	}
+	return nil
+}
+
+// endsWithUs has PostgreSQL end the transaction, and its lock on the role, where it hears no more of us until
+// our time is over: of a broker whose machine or network is gone it is not told. That there is a
+// deadline is the doing of database.as.
+// https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-IDLE-IN-TRANSACTION-SESSION-TIMEOUT
+func endsWithUs(ctx context.Context, tx pgx.Tx) error {
+	deadline, _ := ctx.Deadline()
+	left := max(time.Until(deadline).Milliseconds(), 1) // 0 would be: never
+	if _, err := tx.Exec(ctx, fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %d", left)); err != nil {
+		return pgFailure("postgres.begin", err)
 	}
 	return nil
 }

@@ -288,6 +288,50 @@ func TestPostgresSilence(t *testing.T) {
 	}
 }
 
+// The broker's machine is gone at the commit, and PostgreSQL is not told. It holds the role's lock no longer
+// than the broker would have waited for it, so another broker goes on; without that it would be TCP that
+// ends the old transaction, after two hours.
+func TestPostgresOutlivesTheBrokersMachine(t *testing.T) {
+	pg := peers.Postgres(t)
+	for _, c := range []struct {
+		name        string
+		pair, admin bool
+	}{{"one role", false, true}, {"one role by itself", false, false}, {"two roles", true, true}} {
+		t.Run(c.name, func(t *testing.T) {
+			s, w := newStage(t, pg, c.pair), newWire(t, pg)
+			old := s.fresh(t)
+			m := remember(old)
+			gone, other := rotatorOf(t, m, s.opener(t, w.address(pg), c.admin)), rotatorOf(t, m, s.opener(t, directAddress(pg), c.admin))
+			r, err := gone.Prepare(t.Context(), rotation(1))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			var vanished bool
+			w.vanishAtCommit(func() { vanished = true; cancel() })
+			if _, err := gone.Switch(ctx, r); cred.KindOf(err) != cred.Unavailable || !vanished {
+				t.Fatalf("Switch: %v, want kind unavailable at the commit (%v)", err, vanished)
+			}
+			if pg.Login(t.Context(), "orders_a", old["password"].RevealString()) != nil {
+				t.Error("the old login does not work although nothing was committed")
+			}
+			r.Attempt = 2
+			ctx, cancel = context.WithTimeout(t.Context(), pgTimeout)
+			defer cancel()
+			if r, err = other.Switch(ctx, r); err != nil {
+				t.Fatalf("Switch by another broker: %v", err)
+			}
+			if err := errors.Join(other.Verify(t.Context(), r), s.login(t.Context(), m)); err != nil {
+				t.Error(err)
+			}
+			if _, err := other.Retire(t.Context(), r); err != nil {
+				t.Errorf("Retire: %v", err)
+			}
+		})
+	}
+}
+
 // The writes to KV fail in each form.
 func TestPostgresKVWriteFails(t *testing.T) {
 	pg := peers.Postgres(t)

@@ -15,15 +15,17 @@ import (
 // wire stands between us and PostgreSQL: it keeps what we send, and breaks the connection at one of
 // the messages, before it reaches the server, or after the server has done it.
 type wire struct {
-	l  net.Listener
-	to string
-	wg sync.WaitGroup
+	l    net.Listener
+	to   string
+	wg   sync.WaitGroup
+	over chan struct{} // closed when the test is
 
-	mu    sync.Mutex // owns what follows
-	sent  []byte     // everything that went to the server
-	fault issuertest.Fault
-	at    int // which message from now on; zero: none
-	seen  int
+	mu       sync.Mutex // owns what follows
+	sent     []byte     // everything that went to the server
+	fault    issuertest.Fault
+	at       int // which message from now on; zero: none
+	seen     int
+	vanishes func() // where it is set, the message "commit" reaches nobody, and this is called
 }
 
 func newWire(t testing.TB, pg *peers.PostgresServer) *wire {
@@ -31,10 +33,11 @@ func newWire(t testing.TB, pg *peers.PostgresServer) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{l: l, to: pg.Addr()}
+	w := &wire{l: l, to: pg.Addr(), over: make(chan struct{})}
 	w.wg.Go(w.accept)
 	t.Cleanup(func() {
 		_ = l.Close()
+		close(w.over)
 		w.wg.Wait()
 	})
 	return w
@@ -49,6 +52,24 @@ func (w *wire) breakAt(fault issuertest.Fault, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fault, w.at, w.seen = fault, n, 0
+}
+
+// vanishAtCommit has us vanish at the next commit as a machine does whose power fails: PostgreSQL hears no
+// more of us, not even that the connection has ended. It tells when that was.
+func (w *wire) vanishAtCommit(tell func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.vanishes = tell
+}
+
+func (w *wire) vanished(p []byte) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.vanishes == nil || !bytes.Contains(p, []byte("commit")) {
+		return false
+	}
+	w.vanishes()
+	return true
 }
 
 func (w *wire) came() bool {
@@ -113,6 +134,16 @@ func (w *wire) carry(client net.Conn) {
 	for {
 		n, err := client.Read(buf)
 		if err != nil {
+			return
+		}
+		if w.vanished(buf[:n]) {
+			_ = client.Close()
+			ended := make(chan struct{})
+			go func() { answers.Wait(); close(ended) }()
+			select {
+			case <-ended: // by the server itself
+			case <-w.over:
+			}
 			return
 		}
 		switch w.next(buf[:n]) {
