@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -28,6 +29,8 @@ func StaticToken(s cred.Secret) TokenSource {
 const (
 	maxAnswerBytes = 16 << 20         // one message from the broker
 	silence        = 30 * time.Second // after which a call asks whether the broker is still there
+	connectTimeout = 20 * time.Second // gRPC's own
+	longestPause   = 5 * time.Second  // between two tries to connect
 )
 
 // dial connects to a broker's URL. https uses tlsConfig (nil: the system's roots) with TLS 1.3 at the
@@ -62,10 +65,20 @@ func dial(broker string, tlsConfig *tls.Config) (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: silence}),
+		grpc.WithConnectParams(reconnect()),
 	}
 	conn, err := grpc.NewClient("passthrough:///"+host, options...)
 	if err != nil {
 		return nil, cred.Errorf(cred.Invalid, "dial", "the broker's address can't be used", "%w", err)
 	}
 	return conn, nil
+}
+
+// reconnect is gRPC's own pace but for its longest pause, of two minutes: so long a proxy must not stay
+// without its broker after an outage.
+// https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md
+func reconnect() grpc.ConnectParams {
+	pace := backoff.DefaultConfig
+	pace.MaxDelay = longestPause
+	return grpc.ConnectParams{Backoff: pace, MinConnectTimeout: connectTimeout}
 }
