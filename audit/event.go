@@ -47,11 +47,12 @@ const (
 	LeaseStray      Kind = "lease.stray"       // a source has credentials that no lease here is of
 
 	// Of credentials that the broker mints for itself, under no grant.
-	OwnIntent  Kind = "own.intent" // about to ask the issuer
-	OwnIssued  Kind = "own.issued"
-	OwnFailed  Kind = "own.failed"  // the issuer is sure that nothing was made
-	OwnUnknown Kind = "own.unknown" // it exists, or may, and nobody has it
-	OwnRevoked Kind = "own.revoked" // its source has ended it before its time
+	OwnIntent   Kind = "own.intent" // about to ask the issuer
+	OwnIssued   Kind = "own.issued"
+	OwnFailed   Kind = "own.failed"   // the issuer is sure that nothing was made
+	OwnUnknown  Kind = "own.unknown"  // it exists, or may, and nobody has it
+	OwnRevoking Kind = "own.revoking" // about to ask its source to end it
+	OwnRevoked  Kind = "own.revoked"  // its source has ended it before its time
 
 	AlarmRaised Kind = "alarm.raised" // somebody may have had a credential that is not theirs
 

@@ -110,7 +110,7 @@ func ocsfClassOf(e Event) ocsfClass {
 		return ocsfClass{ocsfUserAccess, assignPrivileges, ocsfMedium, ocsfStatusUnknown, ""}
 	case AlarmRaised:
 		return failed(ocsfUserAccess, assignPrivileges, ocsfCritical)
-	case LeaseRevoking:
+	case LeaseRevoking, OwnRevoking:
 		return underWay(ocsfUserAccess, revoke)
 	case LeaseRevoked, LeaseExpired, GrantRevoked, GrantExpired, OwnRevoked:
 		return fine(ocsfUserAccess, revoke)

@@ -74,6 +74,7 @@ func TestOCSFClasses(t *testing.T) {
 		"own issued":        {Event{Kind: OwnIssued}, row{3005, 1, 1, 1}},
 		"own failed":        {Event{Kind: OwnFailed}, row{3005, 1, 2, 2}},
 		"own unknown":       {Event{Kind: OwnUnknown}, row{3005, 1, 3, 0}},
+		"own revoking":      {Event{Kind: OwnRevoking}, row{3005, 2, 1, 99}},
 		"own revoked":       {Event{Kind: OwnRevoked}, row{3005, 2, 1, 1}},
 		"alarm":             {Event{Kind: AlarmRaised}, row{3005, 1, 5, 2}},
 		"lease unknown":     {Event{Kind: LeaseUnknown}, row{3005, 2, 4, 0}},

@@ -46,6 +46,7 @@ type source struct {
 	asked    map[cred.GrantID]time.Time          // the latest end that renewals were asked for
 	others   []string                            // names of what others made there
 	during   func(spec issuer.Spec, minted bool) // called in the middle of Issue, before and after it mints
+	revoking func(cred.Lease)                    // called first in Revoke
 }
 
 // minted is one credential at the source.
@@ -218,6 +219,9 @@ func (i fakeIssuer) Issue(ctx context.Context, spec issuer.Spec) (cred.Credentia
 func (i fakeIssuer) Revoke(ctx context.Context, l cred.Lease) error {
 	i.process.step("revoke")
 	f := i.begin("revoke")
+	if i.revoking != nil {
+		i.revoking(l)
+	}
 	switch f {
 	case notDone:
 		return cred.Errorf(cred.Unavailable, "fake.revoke", "the source is not there", "no route")

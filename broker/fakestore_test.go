@@ -10,7 +10,8 @@ import (
 )
 
 // faultyStore is a store for one process, with failures in two forms. An Update that fails did not
-// happen (notDone), or is on disk and its answer was lost (doneLost).
+// happen (notDone), or is on disk and its answer was lost (doneLost). One that hangs has begun, and happens
+// once the disk is back, whoever waits for it.
 type faultyStore struct {
 	inner   store.Store
 	process *process
@@ -18,7 +19,8 @@ type faultyStore struct {
 	mu   sync.Mutex
 	next []fault // of the next Updates; guarded by mu
 
-	viewed func() // called after each View; nil: nothing
+	viewed func()        // called after each View; nil: nothing
+	back   chan struct{} // closed when a disk that hangs is back
 }
 
 var errDisk = errors.New("the fake disk is full")
@@ -50,8 +52,12 @@ func (s *faultyStore) Update(ctx context.Context, fn func(store.Tx) error) error
 		f, s.next = s.next[0], s.next[1:]
 	}
 	s.mu.Unlock()
-	if f == notDone {
+	switch f {
+	case notDone:
 		return diskFull()
+	case hangs:
+		<-s.back
+		ctx = context.WithoutCancel(ctx)
 	}
 	err := s.inner.Update(ctx, fn)
 	s.process.step("updated")

@@ -23,9 +23,13 @@ type Own struct {
 // redeemerBroker is the redeemer of what the broker mints for itself.
 const redeemerBroker = "broker"
 
-// ownEndTimeout bounds how long the broker waits for sources to end what it has for itself. Its stop waits
-// for that too, and what is left ends by itself.
-const ownEndTimeout = 5 * time.Second
+// ownEndTimeout bounds how long the broker waits for what it has for itself to be ended, entries included.
+// Its stop waits for that too, and what is left ends by itself. ownRecordTimeout is how much of it the entry
+// before may take, and how much is kept for the one after.
+const (
+	ownEndTimeout    = 5 * time.Second
+	ownRecordTimeout = time.Second
+)
 
 // MintOwn has the source's issuer mint a credential that the broker itself needs, until an instant, and
 // says what for, such as "access keys of aws-root". It is under no grant, and its entries are all that is
@@ -141,25 +145,55 @@ func (b *Broker) endOwns(ctx context.Context) {
 	inParallel(ctx, b.owns.takeAll(), func(own Own) { b.revokeOwn(ctx, own) })
 }
 
-// revokeOwn has a source end what the broker had for itself. There is no entry before: should this one be
-// lost, the log says that the credential lived until its own end, which is longer than it did.
+// revokeOwn has a source end what the broker had for itself, by the deadline of ctx, and has it on record
+// before. Where the store does not take that entry the source is asked all the same: to end a credential is
+// always the safe way, and without the entries the log says that it lived until its own end, which is
+// longer than it did.
 func (b *Broker) revokeOwn(ctx context.Context, own Own) {
 	if !own.canEnd(b.now()) {
 		return
 	}
-	err := b.revokeAtSource(ctx, own.lease)
-	if err == nil {
-		own.lease, err = own.lease.Revoking()
+	end, _ := ctx.Deadline()
+	asking, cancel := context.WithDeadline(ctx, end.Add(-ownRecordTimeout))
+	defer cancel()
+	log := b.cfg.Logger.With("purpose", own.purpose, "lease", own.lease.ID, "not_after", own.lease.NotAfter)
+	if err := b.recordOwnRevoking(asking, &own); err != nil {
+		log.WarnContext(ctx, "that a credential of the broker's own is about to be ended could not be recorded; it is ended all the same", "error", err)
 	}
-	if err == nil {
-		own.lease, err = own.lease.Revoked(b.now())
+	if err := b.revokeAtSource(asking, own.lease); err != nil {
+		log.WarnContext(ctx, "a credential of the broker's own was not ended early; it ends by itself", "error", err)
+		return
 	}
+	revoked, err := own.lease.Revoked(b.now())
 	if err == nil {
-		err = b.recordOwn(ctx, audit.OwnRevoked, own, nil)
+		own.lease = revoked
+		err = b.recordOwnBy(ctx, audit.OwnRevoked, own)
 	}
 	if err != nil {
-		b.cfg.Logger.WarnContext(ctx, "a credential of the broker's own was not ended early; it ends by itself",
-			"purpose", own.purpose, "lease", own.lease.ID, "not_after", own.lease.NotAfter, "error", err)
+		log.WarnContext(ctx, "that a credential of the broker's own was ended could not be recorded", "error", err)
+	}
+}
+
+// recordOwnRevoking writes that a source is about to be asked for an end.
+func (b *Broker) recordOwnRevoking(ctx context.Context, own *Own) (err error) {
+	if own.lease, err = own.lease.Revoking(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, ownRecordTimeout)
+	defer cancel()
+	return b.recordOwnBy(ctx, audit.OwnRevoking, *own)
+}
+
+// recordOwnBy writes an entry, and waits for it until ctx ends: a store that has begun to write does not
+// return before its disk does, whatever becomes of ctx.
+func (b *Broker) recordOwnBy(ctx context.Context, kind audit.Kind, own Own) error {
+	recorded := make(chan error, 1)
+	go func() { recorded <- b.append(ctx, b.ownEvent(kind, own)) }()
+	select {
+	case err := <-recorded:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -172,13 +206,17 @@ func (o Own) canEnd(now time.Time) bool {
 func (b *Broker) recordOwn(ctx context.Context, kind audit.Kind, own Own, why error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.IssueTimeout)
 	defer cancel()
-	e := audit.Event{
-		Kind: kind, Principal: audit.PrincipalOf(b.itself()), Lease: audit.LeaseOf(own.lease), Detail: map[string]any{"purpose": own.purpose},
-	}
+	e := b.ownEvent(kind, own)
 	if why != nil {
 		e.Error = audit.ErrorOf(why)
 	}
 	return b.append(ctx, e)
+}
+
+func (b *Broker) ownEvent(kind audit.Kind, own Own) audit.Event {
+	return audit.Event{
+		Kind: kind, Principal: audit.PrincipalOf(b.itself()), Lease: audit.LeaseOf(own.lease), Detail: map[string]any{"purpose": own.purpose},
+	}
 }
 
 // owns are the credentials of the broker's own that can be ended, which this process has minted. The zero value is ready.

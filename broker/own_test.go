@@ -3,8 +3,11 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -17,7 +20,7 @@ import (
 )
 
 // ownKinds are the kinds of entry about what the broker mints for itself.
-var ownKinds = []audit.Kind{audit.OwnIntent, audit.OwnIssued, audit.OwnFailed, audit.OwnUnknown, audit.OwnRevoked}
+var ownKinds = []audit.Kind{audit.OwnIntent, audit.OwnIssued, audit.OwnFailed, audit.OwnUnknown, audit.OwnRevoking, audit.OwnRevoked}
 
 func (w *world) mintOwn(source string) (Own, error) {
 	return w.MintOwn(w.context(), "tests of "+source, cred.CredentialSource{Issuer: source, Path: "creds/own"}, w.now().Add(time.Hour))
@@ -80,7 +83,7 @@ func TestMintOwn(t *testing.T) {
 				}
 				return
 			}
-			w.wantOwn(audit.OwnIntent, audit.OwnIssued, audit.OwnRevoked)
+			w.wantOwn(audit.OwnIntent, audit.OwnIssued, audit.OwnRevoking, audit.OwnRevoked)
 			w.wantLive(name, 0)
 		})
 	}
@@ -97,10 +100,10 @@ func TestMintOwnFails(t *testing.T) {
 	}{
 		{"vault", notDone, []audit.Kind{audit.OwnIntent, audit.OwnFailed}, 0},
 		{"plain", refusedOff, []audit.Kind{audit.OwnIntent, audit.OwnFailed}, 0},
-		{"vault", doneLost, []audit.Kind{audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoked}, 0},
-		{"vault", doneOddly, []audit.Kind{audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoked}, 0},
+		{"vault", doneLost, []audit.Kind{audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoking, audit.OwnRevoked}, 0},
+		{"vault", doneOddly, []audit.Kind{audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoking, audit.OwnRevoked}, 0},
 		{"plain", doneLost, []audit.Kind{audit.OwnIntent, audit.OwnUnknown}, 1},
-		{"sts", doneLost, []audit.Kind{audit.OwnIntent, audit.OwnUnknown}, 1},
+		{"sts", doneLost, []audit.Kind{audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoking}, 1}, // and can't be revoked
 	} {
 		w := newWorld(t)
 		w.sources[c.name].plan("issue", c.fault)
@@ -156,9 +159,10 @@ func TestMintOwnIsTakenBack(t *testing.T) {
 		store []fault
 		want  []audit.Kind
 	}{
-		{[]fault{works, notDone}, []audit.Kind{audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoked}},
-		{[]fault{works, doneLost}, []audit.Kind{audit.OwnIntent, audit.OwnIssued, audit.OwnUnknown, audit.OwnRevoked}},
-		{[]fault{works, notDone, notDone, notDone}, []audit.Kind{audit.OwnIntent}},
+		{[]fault{works, notDone}, []audit.Kind{audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoking, audit.OwnRevoked}},
+		{[]fault{works, doneLost}, []audit.Kind{audit.OwnIntent, audit.OwnIssued, audit.OwnUnknown, audit.OwnRevoking, audit.OwnRevoked}},
+		{[]fault{works, notDone, works, notDone}, []audit.Kind{audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoked}},
+		{[]fault{works, notDone, notDone, notDone, notDone}, []audit.Kind{audit.OwnIntent}},
 	} {
 		for _, name := range []string{"vault", "plain"} {
 			w := newWorld(t)
@@ -210,6 +214,128 @@ func TestMintOwnCrashes(t *testing.T) {
 		if want := map[string]bool{"intent, made": true, "own.intent": true, "own.issued": true}; !cmp.Equal(want, left) {
 			t.Errorf("%s: died with %v, want %v", name, left, want)
 		}
+	}
+}
+
+// That a source is about to be asked for an end is on record before it is asked. It is asked even where that
+// can't be written.
+func TestOwnIsRevokedOnRecord(t *testing.T) {
+	begun := []audit.Kind{audit.OwnIntent, audit.OwnIssued}
+	for name, c := range map[string]struct {
+		store  []fault
+		source fault
+		asked  []audit.Kind // what was on record when the source was asked, and what came after
+		then   []audit.Kind
+		live   int
+		logged string
+	}{
+		"all is well":         {nil, works, []audit.Kind{audit.OwnRevoking}, []audit.Kind{audit.OwnRevoked}, 0, ""},
+		"the source is gone":  {nil, notDone, []audit.Kind{audit.OwnRevoking}, nil, 1, "was not ended early"},
+		"its answer is lost":  {nil, doneLost, []audit.Kind{audit.OwnRevoking}, nil, 0, "was not ended early"},
+		"no entry before":     {[]fault{notDone}, works, nil, []audit.Kind{audit.OwnRevoked}, 0, "could not be recorded; it is ended all the same"},
+		"entry, answer lost":  {[]fault{doneLost}, works, []audit.Kind{audit.OwnRevoking}, []audit.Kind{audit.OwnRevoked}, 0, "could not be recorded; it is ended all the same"},
+		"no entry, no source": {[]fault{notDone}, notDone, nil, nil, 1, "was not ended early"},
+		"no entry after":      {[]fault{works, notDone}, works, []audit.Kind{audit.OwnRevoking}, nil, 0, "was ended could not be recorded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			own, err := w.mintOwn("vault")
+			w.must(err)
+			w.sources["vault"].plan("revoke", c.source)
+			w.sources["vault"].revoking = func(l cred.Lease) {
+				e := w.wantOwn(slices.Concat(begun, c.asked)...)
+				if last := e[len(e)-1]; len(c.asked) > 0 && (last.Lease.ID != l.ID || last.Lease.State != "revoking" || last.Detail["purpose"] != "tests of vault") {
+					t.Errorf("recorded %+v, lease %+v", last, last.Lease)
+				}
+			}
+			w.store.plan(c.store...)
+			w.EndOwn(t.Context(), own)
+			w.wantOwn(slices.Concat(begun, c.asked, c.then)...)
+			w.wantLive("vault", c.live)
+			if n := w.sources["vault"].count("revoke"); n != 1 {
+				t.Errorf("the source was asked %d times", n)
+			}
+			if text := w.log.String(); (c.logged == "") != !strings.Contains(text, "of the broker's own") || !strings.Contains(text, c.logged) {
+				t.Errorf("the broker's output lacks %q:\n%s", c.logged, text)
+			}
+		})
+	}
+}
+
+// A store that hangs keeps no credential alive, nor the broker from its stop, even with a source that hangs.
+func TestRunEndsOwnBesideAStoreThatHangs(t *testing.T) {
+	for name, c := range map[string]struct {
+		store  []fault
+		source fault
+		live   int
+		took   time.Duration
+		then   []audit.Kind // on record once the disk is back
+	}{
+		"before":             {[]fault{hangs}, works, 0, ownRecordTimeout, []audit.Kind{audit.OwnRevoked, audit.OwnRevoking}},
+		"after":              {[]fault{works, hangs}, works, 0, ownEndTimeout, []audit.Kind{audit.OwnRevoking, audit.OwnRevoked}},
+		"both":               {[]fault{hangs, hangs}, works, 0, ownEndTimeout, nil},
+		"before, and source": {[]fault{hangs}, hangs, 1, ownEndTimeout - ownRecordTimeout, []audit.Kind{audit.OwnRevoking}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			synctest.Test(t, func(t *testing.T) {
+				w := buildWorld(t, dir, time.Now)
+				_, err := w.mintOwn("vault")
+				w.must(err)
+				w.sources["vault"].plan("revoke", c.source)
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- w.Run(ctx) }()
+				time.Sleep(time.Second / 2)
+				synctest.Wait() // between two sweeps
+				w.store.back = make(chan struct{})
+				w.store.plan(c.store...)
+				stop()
+				stopped := time.Now()
+				w.must(<-done)
+				if took := time.Since(stopped); took != c.took {
+					t.Errorf("it stopped after %v, want %v", took, c.took)
+				}
+				w.wantLive("vault", c.live)
+				close(w.store.back)
+				synctest.Wait()
+				if c.then != nil {
+					w.wantOwn(append([]audit.Kind{audit.OwnIntent, audit.OwnIssued}, c.then...)...)
+				}
+				w.close()
+			})
+		})
+	}
+}
+
+// A broker that dies while it ends what it has for itself leaves what tells of it, and nobody goes on with
+// it.
+func TestEndOwnCrashes(t *testing.T) {
+	left := map[string]bool{} // what the log ended with, and whether it lived
+	for n, lived := int64(0), false; !lived; n++ {
+		dir := t.TempDir()
+		synctest.Test(t, func(t *testing.T) {
+			w := buildWorld(t, dir, time.Now)
+			own, err := w.mintOwn("vault")
+			w.must(err)
+			w.process.left.Store(n)
+			w.process.run(func() { w.EndOwn(t.Context(), own) })
+			lived = !w.process.dead.Load()
+			all := w.eventsOf(ownKinds...)
+			_, alive := w.sources["vault"].live()[own.lease.ID]
+			left[fmt.Sprintf("%s, alive %v", all[len(all)-1].Kind, alive)] = true
+			w.start()
+			w.sweep()
+			w.check()
+			if again := w.eventsOf(ownKinds...); len(again) != len(all) {
+				t.Errorf("%d entries, then %d", len(all), len(again))
+			}
+			w.close()
+		})
+	}
+	want := map[string]bool{"own.issued, alive true": true, "own.revoking, alive true": true, "own.revoking, alive false": true, "own.revoked, alive false": true}
+	if diff := cmp.Diff(want, left); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -267,7 +393,7 @@ func TestMintOwnAlarm(t *testing.T) {
 	if len(raised) != 1 || raised[0].Principal.Subject != "broker" || raised[0].Lease.Redeemer != "broker" || len(told) != 1 {
 		t.Errorf("raised %+v, told %+v", raised, told)
 	}
-	w.wantOwn(audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoked)
+	w.wantOwn(audit.OwnIntent, audit.OwnUnknown, audit.OwnRevoking, audit.OwnRevoked)
 	w.wantLive("vault", 0)
 }
 

@@ -85,11 +85,13 @@ var (
 		to   cred.LeaseState
 		from []cred.LeaseState
 	}{
-		audit.OwnIntent:  {cred.LeaseIntent, []cred.LeaseState{""}},
-		audit.OwnIssued:  {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIntent}},
-		audit.OwnFailed:  {cred.LeaseFailed, []cred.LeaseState{cred.LeaseIntent}},
-		audit.OwnUnknown: {cred.LeaseUnknown, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued}},
-		audit.OwnRevoked: {cred.LeaseRevoked, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued, cred.LeaseUnknown}},
+		audit.OwnIntent:   {cred.LeaseIntent, []cred.LeaseState{""}},
+		audit.OwnIssued:   {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIntent}},
+		audit.OwnFailed:   {cred.LeaseFailed, []cred.LeaseState{cred.LeaseIntent}},
+		audit.OwnUnknown:  {cred.LeaseUnknown, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued}},
+		audit.OwnRevoking: {cred.LeaseRevoking, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued, cred.LeaseUnknown}},
+		// After another state than revoking, the store did not take the entry before.
+		audit.OwnRevoked: {cred.LeaseRevoked, []cred.LeaseState{cred.LeaseRevoking, cred.LeaseIntent, cred.LeaseIssued, cred.LeaseUnknown}},
 	}
 )
 

@@ -23,21 +23,26 @@ func (b *Broker) Rotate(ctx context.Context, who Caller, name, reason string) (c
 	if err != nil {
 		return cred.Rotation{}, err
 	}
-	r, waited, err := b.hurryRotation(ctx, root, who, reason)
-	if err == nil && !waited {
-		r, err = b.beginRotation(ctx, root, who, reason)
-	}
+	r, err := b.recordRotation(ctx, root, who, reason, true)
 	return shown(r), err
 }
 
-// hurryRotation has a rotation of a root begin now that is approved and waits for its window: who asks for
-// a rotation has a reason not to wait. It reports whether there was one.
-func (b *Broker) hurryRotation(ctx context.Context, root Root, who Caller, reason string) (r cred.Rotation, waited bool, err error) {
-	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+// recordRotation writes the journal of a rotation that is to come, or where hurries is set that the one which
+// waits for its window begins now. Which of the two it is, is decided in the transaction that writes it.
+func (b *Broker) recordRotation(ctx context.Context, root Root, who Caller, reason string, hurries bool) (cred.Rotation, error) {
+	var r cred.Rotation
+	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		now := b.now()
-		r, waited, err = b.openRotationOf(tx, root.Name)
-		if waited = waited && r.Waits(now); err != nil || !waited {
+		open, found, err := b.openRotationOf(tx, root.Name)
+		if err != nil {
 			return err
+		}
+		hurried := found && hurries && open.Waits(now)
+		if found && !hurried {
+			return &cred.Error{
+				Kind: cred.Conflict, Op: "rotation", Reason: "ROTATION_OPEN",
+				Public: "the rotation " + string(open.ID) + " of this root is " + string(open.State()) + "; wait for its end",
+			}
 		}
 		if err := b.checkRotationLocks(tx, root, who.Principal); err != nil {
 			return err
@@ -45,27 +50,60 @@ func (b *Broker) hurryRotation(ctx context.Context, root Root, who Caller, reaso
 		if err := spend(tx, who.once, now); err != nil {
 			return err
 		}
-		if r, err = r.Hurry(now); err != nil {
-			return err
+		if hurried {
+			r, err = hurryIn(ctx, tx, root, open, who.Principal, reason, now)
+		} else {
+			r, err = b.beginIn(ctx, tx, root, who.Principal, reason, now)
 		}
-		if err := putRotation(tx, r); err != nil {
-			return err
-		}
-		r.Rev++
-		e := rotationEvent(ctx, root, r, stepIntent, outcomeHurried, now, map[string]any{"reason": reason})
-		e.Principal = audit.PrincipalOf(who.Principal)
-		return tx.Append(e)
+		return err
 	})
-	if refusal, ok := errors.AsType[refused](err); ok {
-		err = refusal.why
-	}
 	if err != nil {
-		return r, false, notRecorded(err)
+		if refusal, ok := errors.AsType[refused](err); ok {
+			err = refusal.why
+		}
+		return cred.Rotation{}, notRecorded(err)
 	}
-	if waited {
-		b.kick(r.ID)
+	if r.State() == cred.RotationPending {
+		b.waiters.changed(r.Grant)
 	}
-	return r, waited, nil
+	b.kick(r.ID)
+	return r, nil
+}
+
+// hurryIn has a rotation begin now that is approved and waits for its window: who asks for a rotation has a
+// reason not to wait.
+func hurryIn(ctx context.Context, tx store.Tx, root Root, open cred.Rotation, who cred.Principal, reason string, now time.Time) (cred.Rotation, error) {
+	r, err := open.Hurry(now)
+	if err != nil {
+		return r, err
+	}
+	if err := putRotation(tx, r); err != nil {
+		return r, err
+	}
+	r.Rev++
+	e := rotationEvent(ctx, root, r, stepIntent, outcomeHurried, now, map[string]any{"reason": reason})
+	e.Principal = audit.PrincipalOf(who)
+	return r, tx.Append(e)
+}
+
+// beginIn writes the journal of a rotation that is to come, and the request for its approval where it needs
+// one.
+func (b *Broker) beginIn(ctx context.Context, tx store.Tx, root Root, who cred.Principal, reason string, now time.Time) (cred.Rotation, error) {
+	id := cred.NewRotationID(now)
+	var grant cred.GrantID
+	if root.Demand != nil {
+		g, err := b.requestRotation(ctx, tx, root, who, reason, now)
+		if err != nil {
+			return cred.Rotation{}, err
+		}
+		grant = g.ID
+	}
+	r := cred.NewRotation(id, root.Name, who, reason, grant, now)
+	if err := putRotation(tx, r); err != nil {
+		return r, err
+	}
+	r.Rev++
+	return r, tx.Append(rotationEvent(ctx, root, r, stepIntent, intentOutcome(r), now, map[string]any{"reason": reason}))
 }
 
 // CheckRotation does what a rotation of a root would look at first, and changes nothing; the source may be
@@ -104,62 +142,6 @@ func (b *Broker) CheckRotation(ctx context.Context, who Caller, name string) (ro
 		return "", nil, err
 	}
 	return found.Name, findings, failed
-}
-
-// beginRotation writes the journal of a rotation that is to come, and the request for its approval where
-// it needs one.
-func (b *Broker) beginRotation(ctx context.Context, root Root, who Caller, reason string) (cred.Rotation, error) {
-	var r cred.Rotation
-	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		now := b.now()
-		if err := b.mayBegin(tx, root, who.Principal); err != nil {
-			return err
-		}
-		if err := spend(tx, who.once, now); err != nil {
-			return err
-		}
-		id := cred.NewRotationID(now)
-		var grant cred.GrantID
-		if root.Demand != nil {
-			g, err := b.requestRotation(ctx, tx, root, who.Principal, reason, now)
-			if err != nil {
-				return err
-			}
-			grant = g.ID
-		}
-		r = cred.NewRotation(id, root.Name, who.Principal, reason, grant, now)
-		if err := putRotation(tx, r); err != nil {
-			return err
-		}
-		r.Rev++
-		return tx.Append(rotationEvent(ctx, root, r, stepIntent, intentOutcome(r), now, map[string]any{"reason": reason}))
-	})
-	if err != nil {
-		if refusal, ok := errors.AsType[refused](err); ok {
-			err = refusal.why
-		}
-		return cred.Rotation{}, notRecorded(err)
-	}
-	if r.Grant != "" {
-		b.waiters.changed(r.Grant)
-	}
-	b.kick(r.ID)
-	return r, nil
-}
-
-// mayBegin refuses a second rotation of a root, and one that a lock forbids.
-func (b *Broker) mayBegin(tx store.Tx, root Root, who cred.Principal) error {
-	open, found, err := b.openRotationOf(tx, root.Name)
-	if err != nil {
-		return err
-	}
-	if found {
-		return &cred.Error{
-			Kind: cred.Conflict, Op: "rotation", Reason: "ROTATION_OPEN",
-			Public: "the rotation " + string(open.ID) + " of this root is " + string(open.State()) + "; wait for its end",
-		}
-	}
-	return b.checkRotationLocks(tx, root, who)
 }
 
 // checkRotationLocks refuses a rotation that a lock forbids. A lock that covers everything does not: that is

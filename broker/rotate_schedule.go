@@ -92,7 +92,7 @@ func (b *Broker) beginScheduled(ctx context.Context) error {
 		if past[root.Name].open {
 			continue
 		}
-		if _, err := b.beginRotation(ctx, root, Caller{Principal: b.self()}, "by its schedule"); err != nil && cred.KindOf(err) != cred.Conflict {
+		if _, err := b.recordRotation(ctx, root, Caller{Principal: b.self()}, "by its schedule", false); err != nil && cred.KindOf(err) != cred.Conflict {
 			b.cfg.Logger.ErrorContext(ctx, "a rotation that is due could not begin; it is tried again", "root", root.Name, "error", err)
 		}
 	}

@@ -194,37 +194,14 @@ func TestApprovedAfterTheWindow(t *testing.T) {
 				t.Errorf("it began %v after two o'clock, want %v", took, c.begins)
 			}
 			w.wantEnd(w.finish(rot.ID), cred.RotationDone)
-			var outcomes []string
-			for _, e := range w.stepEvents("intent") {
-				outcomes = append(outcomes, e["outcome"].(string))
-			}
 			want := []string{"asked", "begun"}
 			if c.hurried > 0 {
 				want = append(want, "hurried")
 			}
-			if !slices.Equal(outcomes, want) {
-				t.Errorf("the entries %q, want %q", outcomes, want)
+			if got := w.intents(); !slices.Equal(got, want) {
+				t.Errorf("the entries %q, want %q", got, want)
 			}
 		})
-	}
-}
-
-// Nobody hurries what a lock forbids.
-func TestHurryRefused(t *testing.T) {
-	w := newRotating(t, byTwo)
-	nightly(t, w)
-	w.clock.advance(14*time.Hour + 45*time.Minute)
-	w.advance()
-	rot := w.only()
-	w.clock.advance(30 * time.Minute)
-	w.approve(rot)
-	_, _, err := w.Lock(t.Context(), security, Lock{Target: "rotation:db-root", Reason: "not now"}, 0)
-	w.must(err)
-	_, err = w.Rotate(t.Context(), as(security), "db-root", "")
-	refusedAs(t, err, cred.Denied, "LOCKED")
-	w.advance()
-	if !w.get(rot.ID).Waits(w.now()) {
-		t.Error("it was begun")
 	}
 }
 

@@ -213,7 +213,7 @@ func TestJobTokensAreOnRecord(t *testing.T) {
 	if made, live := f.tokens(); made != 2 || live != 1 || token.RevealString() != "ghs_token2" {
 		t.Errorf("%d tokens were made, %d live", made, live)
 	}
-	all := r.wantOwn(t, watchesAPI, audit.OwnIntent, audit.OwnIssued, audit.OwnIntent, audit.OwnIssued, audit.OwnRevoked)
+	all := r.wantOwn(t, watchesAPI, audit.OwnIntent, audit.OwnIssued, audit.OwnIntent, audit.OwnIssued, audit.OwnRevoking, audit.OwnRevoked)
 	if all[4].Lease.ID != first[0].Lease.ID {
 		t.Errorf("%s was ended, want %s", all[4].Lease.ID, first[0].Lease.ID)
 	}
@@ -254,7 +254,7 @@ func TestWatchedJobs(t *testing.T) {
 	r.wantOwn(t, watchesAPI, audit.OwnIntent, audit.OwnIssued)
 	stop()
 	must(t, <-done)
-	r.wantOwn(t, watchesAPI, audit.OwnIntent, audit.OwnIssued, audit.OwnRevoked)
+	r.wantOwn(t, watchesAPI, audit.OwnIntent, audit.OwnIssued, audit.OwnRevoking, audit.OwnRevoked)
 	if made, live := f.tokens(); made != 1 || live != 0 {
 		t.Errorf("%d tokens were made, %d live", made, live)
 	}

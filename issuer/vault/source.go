@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/daypass-io/daypass/cred"
@@ -152,63 +151,4 @@ func kv2Path(mountPath, path string) string {
 		return path
 	}
 	return mountPath + "data/" + rest
-}
-
-// mount is an engine and where it is mounted, with a slash at its end.
-type mount struct {
-	path, engine string
-	asked        time.Time
-}
-
-// mountMaxAge is how long an answer about a mount is used.
-const mountMaxAge = 5 * time.Minute
-
-// mounts remembers what is mounted, by the path that was asked for.
-type mounts struct {
-	mu    sync.Mutex // owns known
-	known map[string]mount
-}
-
-func (m *mounts) get(path string) (mount, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	found, ok := m.known[path]
-	return found, ok && time.Since(found.asked) < mountMaxAge
-}
-
-func (m *mounts) put(path string, found mount) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.known[path] = found
-}
-
-// mount asks Vault which engine serves a path. Where Vault won't say, the engine is unknown and the
-// answer to the request itself tells what it is.
-func (i *Issuer) mount(ctx context.Context, path string) (mount, error) {
-	if found, ok := i.mounts.get(path); ok {
-		return found, nil
-	}
-	found := mount{asked: time.Now()}
-	answer, err := i.asBroker(ctx, request{method: "GET", path: "sys/internal/ui/mounts/" + path})
-	switch s := statusOf(err); {
-	case err == nil && answer != nil:
-		found.path, _ = answer.Data["path"].(string)
-		found.engine = engineName(answer.Data)
-		i.mounts.put(path, found)
-	case err != nil && (s < 400 || s >= 500 || passing(err)):
-		return mount{}, harmless("vault.mount", err)
-	}
-	return found, nil
-}
-
-func engineName(data map[string]any) string {
-	name, _ := data["type"].(string)
-	if name != "kv" && name != "generic" {
-		return name
-	}
-	options, _ := data["options"].(map[string]any)
-	if options["version"] == "2" {
-		return "kv2"
-	}
-	return "kv1"
 }
