@@ -22,6 +22,7 @@ const (
 	doneLost         // it happened, and the answer was lost
 	doneOddly        // it happened, and the error is not of the contract's type
 	hangs            // it happens once the caller's time is over
+	givenUp          // Revoke: the source has given up on it, and the credential lives on whatever its end was
 )
 
 // source is where fake credentials live, with what its issuers do wrong. It outlives the brokers.
@@ -159,6 +160,16 @@ func (s *source) end(handle string) {
 	s.reserved[handle] = false
 }
 
+// giveUp lets a grant's credential live beyond its end. (The broker's own are on record by entries alone.)
+func (s *source) giveUp(handle string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m, ok := s.made[handle]; ok && m.grant != "" {
+		m.notAfter = time.Time{}
+		s.made[handle] = m
+	}
+}
+
 // fakeIssuer is one process's way to a source.
 type fakeIssuer struct {
 	*source
@@ -228,6 +239,9 @@ func (i fakeIssuer) Revoke(ctx context.Context, l cred.Lease) error {
 	case hangs:
 		<-ctx.Done()
 		return cred.Errorf(cred.Unavailable, "fake.revoke", "the source does not answer", "%w", ctx.Err())
+	case givenUp:
+		i.giveUp(l.Handle)
+		return &cred.Error{Kind: cred.Invalid, Op: "fake.revoke", Reason: issuer.ReasonIrrevocable, Public: "the source has given up on it"}
 	}
 	if i.stands && !i.unsure || l.Handle == "" {
 		return cred.Errorf(cred.Invalid, "fake.revoke", "this can't be revoked", "stands")

@@ -71,7 +71,7 @@ func (b *Broker) ownIssued(ctx context.Context, is issuer.Issuer, own Own, c cre
 	if made.Handle == "" {
 		made.Handle = own.lease.Handle
 	}
-	issued, err := own.lease.Issued(made.Handle, c.Fingerprint(), made.Revocable, earliest(made.NotAfter, c.NotAfter))
+	issued, err := own.lease.Issued(made.Handle, c.Fingerprint(), made.Revocable, latestEnd(c, made))
 	if err != nil {
 		return Own{}, err
 	}

@@ -122,7 +122,7 @@ func TestMintOwnFails(t *testing.T) {
 // Where a source can't find what an answer was lost of, the entry has the last end that it can have.
 func TestMintOwnLost(t *testing.T) {
 	w := newWorld(t)
-	w.cfg.Issuers["plain"] = losing{w.cfg.Issuers["plain"]}
+	w.cfg.Issuers["plain"] = losing{w.cfg.Issuers["plain"], time.Hour}
 	w.sources["plain"].plan("issue", doneLost)
 	if _, err := w.mintOwn("plain"); err == nil {
 		t.Fatal("it was to fail")

@@ -319,7 +319,7 @@ func (a *attempt) writeOutcome(ctx context.Context, intent cred.Lease, c cred.Cr
 			return err
 		}
 		over = g.Usable(a.b.now())
-		lease, err = current.Issued(made.Handle, c.Fingerprint(), made.Revocable, earliest(made.NotAfter, c.NotAfter))
+		lease, err = current.Issued(made.Handle, c.Fingerprint(), made.Revocable, latestEnd(c, made))
 		if err != nil {
 			return err
 		}
@@ -331,6 +331,16 @@ func (a *attempt) writeOutcome(ctx context.Context, intent cred.Lease, c cred.Cr
 		return err
 	})
 	return lease, over, err
+}
+
+// latestEnd returns the latest instant at which a credential may live, which is when its lease ends: its
+// issuer's word, or the end that the credential itself tells its holder, should that be later. Zero means
+// that the issuer knows of none.
+func latestEnd(c cred.Credential, made cred.Lease) time.Time {
+	if made.NotAfter.IsZero() || c.NotAfter.Before(made.NotAfter) {
+		return made.NotAfter
+	}
+	return c.NotAfter
 }
 
 // takeBack revokes a credential that nobody may have, at once and without the store's help, then

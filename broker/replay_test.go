@@ -74,7 +74,7 @@ var (
 		audit.LeaseFailed:     {cred.LeaseFailed, []cred.LeaseState{cred.LeaseIntent}},
 		audit.LeaseRevoking:   {cred.LeaseRevoking, []cred.LeaseState{cred.LeaseIntent, cred.LeaseIssued}},
 		audit.LeaseUnknown:    {cred.LeaseUnknown, []cred.LeaseState{cred.LeaseIntent, cred.LeaseRevoking}},
-		audit.LeaseRevoked:    {cred.LeaseRevoked, []cred.LeaseState{cred.LeaseRevoking}},
+		audit.LeaseRevoked:    {cred.LeaseRevoked, []cred.LeaseState{cred.LeaseRevoking, cred.LeaseUnknown}},
 		audit.LeaseRenewing:   {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIssued}},
 		audit.LeaseRenewed:    {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIssued}},
 		audit.LeaseNotRenewed: {cred.LeaseIssued, []cred.LeaseState{cred.LeaseIssued}},

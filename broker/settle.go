@@ -20,6 +20,12 @@ const (
 	notMade                 // the issuer is sure that it was never made
 )
 
+// The spacing of questions to sources. Vault needs some ten minutes to give up on a lease.
+const (
+	irrevocableAgain = time.Hour // to one that has given up
+	unconfirmedFor   = time.Hour // how long after a lease's own end a source is asked for it that confirms nothing
+)
+
 // settle takes a lease as far towards its end as can be done now. It is the one way in which leases
 // end: live calls, the sweep and recovery after a crash all come here. It returns the lease as it
 // then stands; one that its source would not revoke stays revoking, and is due again later.
@@ -53,7 +59,7 @@ func (b *Broker) stepLease(ctx context.Context, key store.Key, mode settling) (l
 			return err
 		}
 		next, err := b.advance(ctx, tx, l, g, mode)
-		out = leaseStep{lease: next, revoke: next.State() == cred.LeaseRevoking}
+		out = leaseStep{lease: next, revoke: askedFor(next)}
 		if err == nil && mode == whenDue && next.State() == cred.LeaseIssued && next.Renewable {
 			return putLease(tx, next, b.dueOf(next, g)) // it was due to be renewed, and is not
 		}
@@ -80,7 +86,7 @@ func (b *Broker) advance(ctx context.Context, tx store.Tx, l cred.Lease, g cred.
 	if lost, ok := b.cfg.Issuers[l.Issuer].(issuer.Unfindable); ok && l.State() == cred.LeaseIntent && kind == audit.LeaseUnknown {
 		end, note := lost.Lost(l.CreatedAt.Add(b.cfg.IssueTimeout))
 		next.Note = note
-		if end.After(next.NotAfter) {
+		if end.IsZero() || end.After(next.NotAfter) {
 			next.NotAfter = end
 		}
 	}
@@ -105,6 +111,8 @@ func (b *Broker) dueOf(l cred.Lease, g cred.Grant) time.Time {
 		return l.CreatedAt.Add(b.cfg.IssueTimeout)
 	case l.State() == cred.LeaseRevoking:
 		return b.now()
+	case irrevocable(l):
+		return b.now().Add(irrevocableAgain)
 	case b.renews(l, g):
 		return renewalDue(b.now(), l)
 	case l.State() == cred.LeaseIssued && l.Revocable:
@@ -147,7 +155,7 @@ func nextLease(l cred.Lease, now time.Time, mode settling, grantOver, abandoned 
 		default:
 			return l, "", nil
 		}
-	default: // revoking: the source is to be asked again; final states stay
+	default: // revoking: the source is to be asked again, whose answer alone can end it; final states stay
 		return l, "", nil
 	}
 	return next, kind, err
@@ -155,6 +163,15 @@ func nextLease(l cred.Lease, now time.Time, mode settling, grantOver, abandoned 
 
 // ended reports whether a credential's own end has passed; one that has none does not end by itself.
 func ended(l cred.Lease, now time.Time) bool { return !l.NotAfter.IsZero() && !now.Before(l.End()) }
+
+// askedFor reports whether the source is to be asked to end a lease.
+func askedFor(l cred.Lease) bool { return l.State() == cred.LeaseRevoking || irrevocable(l) }
+
+// irrevocable reports whether a lease's source has given up on ending it, see cred.Lease.Irrevocable. It is
+// asked about until its source has it no more.
+func irrevocable(l cred.Lease) bool {
+	return l.State() == cred.LeaseUnknown && l.Revocable && l.Handle != "" && l.NotAfter.IsZero()
+}
 
 // revokeAtSource asks the issuer to end a lease.
 func (b *Broker) revokeAtSource(ctx context.Context, l cred.Lease) error {
@@ -167,9 +184,9 @@ func (b *Broker) revokeAtSource(ctx context.Context, l cred.Lease) error {
 	return is.Revoke(ctx, l)
 }
 
-// recordRevocation writes what the source answered: the end; that it can't end this one, after which
-// nobody knows until the credential's own end; or a failure, after which the sweep tries again until
-// then.
+// recordRevocation writes what the source answered: the end; that it has given up, after which the lease
+// has no end until the source tells of it; that it can't end this one, after which nobody knows until the
+// credential's own end; or a failure, after which the sweep tries again.
 func (b *Broker) recordRevocation(ctx context.Context, key store.Key, answer error) (cred.Lease, error) {
 	if answer != nil {
 		b.cfg.Logger.WarnContext(ctx, "a lease could not be revoked yet", "lease", key.ID, "error", answer)
@@ -177,34 +194,54 @@ func (b *Broker) recordRevocation(ctx context.Context, key store.Key, answer err
 	var l cred.Lease
 	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		var err error
-		if l, err = getLease(tx, key); err != nil || l.State() != cred.LeaseRevoking {
+		if l, err = getLease(tx, key); err != nil || !askedFor(l) {
 			return err // somebody else brought it to its end
 		}
 		now := b.now()
-		var kind audit.Kind
+		next, kind, err := revocation(l, now, answer)
 		switch {
-		case answer == nil:
-			kind = audit.LeaseRevoked
-			l, err = l.Revoked(now)
-		case ended(l, now):
-			kind = audit.LeaseExpired
-			l, err = l.Expired(now)
-		case cred.KindOf(answer) == cred.Invalid:
-			kind = audit.LeaseUnknown
-			l, err = l.Unknown(cred.PublicText(answer))
-		default:
-			return putLease(tx, l, earliest(now.Add(retryAfter(now.Sub(l.CreatedAt))), l.End()))
-		}
-		if err != nil {
+		case err != nil:
 			return err
+		case kind == "" && irrevocable(l):
+			return putLease(tx, l, now.Add(irrevocableAgain))
+		case kind == "":
+			return putLease(tx, l, now.Add(retryAfter(now.Sub(l.CreatedAt))))
 		}
-		l, err = b.writeLease(ctx, tx, l, cred.Grant{}, kind)
+		l, err = b.writeLease(ctx, tx, next, cred.Grant{}, kind)
 		return err
 	})
 	if err != nil {
 		return l, notRecorded(err)
 	}
 	return l, nil
+}
+
+// revocation decides what a source's answer makes of a lease; an empty kind means that it stays.
+//
+// The end of a lease's own is no proof where its source was to end it and did not say that it had: for a
+// while longer the source is asked, as it may be about to give up.
+func revocation(l cred.Lease, now time.Time, answer error) (next cred.Lease, kind audit.Kind, err error) {
+	final := cred.KindOf(answer) == cred.Invalid
+	switch {
+	case answer == nil:
+		next, err = l.Revoked(now)
+		kind = audit.LeaseRevoked
+	case irrevocable(l):
+		return l, "", nil
+	case issuer.Irrevocable(answer):
+		next, err = l.Irrevocable(cred.PublicText(answer))
+		kind = audit.LeaseUnknown
+	case ended(l, now) && final, ended(l, now.Add(-unconfirmedFor)):
+		next, err = l.Expired(now)
+		kind = audit.LeaseExpired
+	case final:
+		next, err = l.Unknown(cred.PublicText(answer))
+		next.Revocable = false
+		kind = audit.LeaseUnknown
+	default:
+		return l, "", nil
+	}
+	return next, kind, err
 }
 
 // retryAfter spaces the tries to revoke: a second at first, a minute at the most.

@@ -84,6 +84,16 @@ func (l Lease) Unknown(note string) (Lease, error) {
 	return to, err
 }
 
+// Irrevocable records that the source has given up on ending the credential. It may live on beyond the end
+// that was on record, so the lease has none any more: the source alone can tell when it has ended.
+func (l Lease) Irrevocable(note string) (Lease, error) {
+	to, err := l.to(LeaseUnknown, LeaseRevoking)
+	if err == nil {
+		to.Note, to.NotAfter = note, time.Time{}
+	}
+	return to, err
+}
+
 // Renewing records that the source is about to be asked to let the credential live until an instant.
 // From here on it may live until then.
 func (l Lease) Renewing(until time.Time) (Lease, error) {
@@ -129,7 +139,7 @@ func (l Lease) Revoking() (Lease, error) { return l.to(LeaseRevoking, LeaseInten
 
 // Revoked records that the source confirmed the end.
 func (l Lease) Revoked(now time.Time) (Lease, error) {
-	to, err := l.to(LeaseRevoked, LeaseRevoking)
+	to, err := l.to(LeaseRevoked, LeaseRevoking, LeaseUnknown)
 	return to.ended(now, "", err)
 }
 

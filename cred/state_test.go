@@ -151,6 +151,7 @@ var leaseMethods = map[string]func(cred.Lease) (cred.Lease, error){
 	"Renewed":       func(l cred.Lease) (cred.Lease, error) { return l.Renewed(late) },
 	"NotRenewed":    func(l cred.Lease) (cred.Lease, error) { return l.NotRenewed("why") },
 	"Unknown":       func(l cred.Lease) (cred.Lease, error) { return l.Unknown("why") },
+	"Irrevocable":   func(l cred.Lease) (cred.Lease, error) { return l.Irrevocable("why") },
 	"Revoking":      func(l cred.Lease) (cred.Lease, error) { return l.Revoking() },
 	"Revoked":       func(l cred.Lease) (cred.Lease, error) { return l.Revoked(early) },
 	"Expired early": func(l cred.Lease) (cred.Lease, error) { return l.Expired(late.Add(-1)) },
@@ -166,8 +167,10 @@ var leaseTable = map[cred.LeaseState]map[string]cred.LeaseState{
 		"Renewing": cred.LeaseIssued, "Renewed": cred.LeaseIssued, "NotRenewed": cred.LeaseIssued,
 		"Revoking": cred.LeaseRevoking, "Expired": cred.LeaseExpired,
 	},
-	cred.LeaseRevoking: {"Revoked": cred.LeaseRevoked, "Unknown": cred.LeaseUnknown, "Expired": cred.LeaseExpired},
-	cred.LeaseUnknown:  {"Expired": cred.LeaseExpired},
+	cred.LeaseRevoking: {
+		"Revoked": cred.LeaseRevoked, "Unknown": cred.LeaseUnknown, "Irrevocable": cred.LeaseUnknown, "Expired": cred.LeaseExpired,
+	},
+	cred.LeaseUnknown: {"Revoked": cred.LeaseRevoked, "Expired": cred.LeaseExpired},
 }
 
 func TestLeaseTransitions(t *testing.T) {

@@ -28,6 +28,17 @@ func Limited(op, public string, after time.Duration, err error) *cred.Error {
 // source may have had the credential that was made.
 const ReasonUnwrapFailed = "UNWRAP_FAILED"
 
+// ReasonIrrevocable is the Reason of an Invalid of Revoke by which the source has given up on ending the
+// credential, which may live on beyond its own end, and keeps it on a list of its own until somebody has
+// ended it by hand. Once it is off that list, Revoke succeeds.
+const ReasonIrrevocable = "LEASE_IRREVOCABLE"
+
+// Irrevocable reports whether an error of Revoke says so.
+func Irrevocable(err error) bool {
+	e, ok := errors.AsType[*cred.Error](err)
+	return ok && e.Kind == cred.Invalid && e.Reason == ReasonIrrevocable
+}
+
 // ReasonPersonNeeded is the Reason of an error of a Rotator by which an act waits for a person, and not
 // for time alone. Its kind is Pending.
 const ReasonPersonNeeded = "PERSON_NEEDED"

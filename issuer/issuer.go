@@ -28,7 +28,9 @@ type Spec struct {
 // Issuer mints credentials from one source.
 //
 // Issue returns the credential and, in the lease, the three things that the issuer knows of it:
-// Handle (what Revoke needs), Revocable and NotAfter; the broker fills in the rest. An error is a
+// Handle (what Revoke needs), Revocable and NotAfter; the broker fills in the rest. The lease's NotAfter is
+// the latest instant at which the credential may live, zero where the source sets none. The credential's
+// own, which its holder goes by, may be earlier. An error is a
 // *cred.Error. Kind Unavailable means that the answer was lost and a credential may exist, unless
 // the error wraps ErrNotIssued; every other kind means that none was made.
 //
@@ -52,7 +54,8 @@ type Reserver interface {
 
 // Unfindable is an Issuer whose source can neither name beforehand what it mints nor find it
 // afterwards. Where an attempt ended without an outcome, whoever asked until an instant, Lost returns
-// the end of what may exist, absolute, and a note for people that says so.
+// the latest end of what may exist, absolute, and a note for people that says so. Zero is for what
+// nothing bounds that the issuer knows of: such a lease stays on record.
 type Unfindable interface {
 	Lost(asked time.Time) (notAfter time.Time, note string)
 }

@@ -169,24 +169,8 @@ func (r *Request) Failure(a Answer) error {
 	}
 }
 
-// Clean bounds a server's text, in bytes, and takes out of it what we sent: some quote the request.
-func (r *Request) Clean(text string, longest int) string {
-	for _, s := range r.secrets {
-		if !s.IsZero() {
-			text = strings.ReplaceAll(text, s.RevealString(), "[redacted]")
-		}
-	}
-	text = strings.Map(func(c rune) rune {
-		if c < ' ' || c > '~' {
-			return '?'
-		}
-		return c
-	}, text)
-	if len(text) > longest {
-		text = text[:longest]
-	}
-	return text
-}
+// Clean bounds a server's text, in bytes, and takes out of it what we sent, in whatever form it comes back.
+func (r *Request) Clean(text string, longest int) string { return shown(text, longest, r.secrets...) }
 
 // retryAfter reads the header in its form of seconds (RFC 9110, section 10.2.3), an hour at most.
 func retryAfter(h http.Header) time.Duration {

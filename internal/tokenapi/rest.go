@@ -20,8 +20,8 @@ type API struct {
 	Base   string // the URL that paths are added to
 	// Dress puts a token, and what else each request needs, into a header.
 	Dress func(h http.Header, token cred.Secret)
-	// Refusal reads an answer of another status than was wanted: what it says, for the log, and how long a
-	// rate limit lasts; zero where it is about none.
+	// Refusal reads an answer of another status than was wanted: what it says, for the log, where it is shown
+	// without the call's token, and how long a rate limit lasts; zero where it is about none.
 	Refusal func(a Answer) (said string, limited time.Duration)
 }
 
@@ -83,7 +83,7 @@ func (a *API) Do(ctx context.Context, c Call) (Answer, error) {
 	}
 	if got.Status != c.Want {
 		said, limited := a.Refusal(got)
-		return got, &CallError{Op: op, Answer: got, Limited: limited, Err: fmt.Errorf("status %d: %.200q", got.Status, said)}
+		return got, &CallError{Op: op, Answer: got, Limited: limited, Err: fmt.Errorf("status %d: %q", got.Status, shown(said, 200, c.Token))}
 	}
 	return got, nil
 }

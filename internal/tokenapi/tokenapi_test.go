@@ -102,7 +102,7 @@ func TestFailure(t *testing.T) {
 		"Google":         {`{"error":{"code":403,"message":"why","status":"PERMISSION_DENIED"}}`, tokenapi.Error{Code: "PERMISSION_DENIED"}, `"why"`},
 		"other object":   {`{"error":{"type":"x","code":"y"}}`, tokenapi.Error{}, `""`},
 		"page":           {`<html>`, tokenapi.Error{}, `""`},
-		"quotes us":      {`{"error":"x","error_description":"the first secret, the second secret, the third secret\n"}`, tokenapi.Error{Code: "x"}, `"[redacted], [redacted], [redacted]?"`},
+		"quotes us":      {`{"error":"x","error_description":"the first secret, the second secret, the third secret\n"}`, tokenapi.Error{Code: "x"}, `"[redacted],[redacted],[redacted]"`},
 		"quotes in code": {`{"error":"the first secret"}`, tokenapi.Error{Code: "[redacted]"}, `""`},
 		"long":           {`{"error":"x","error_description":"` + strings.Repeat("y", 1000) + `"}`, tokenapi.Error{Code: "x"}, strings.Repeat("y", 300) + `"`},
 	} {

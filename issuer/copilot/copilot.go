@@ -64,6 +64,7 @@ type Issuer struct {
 	session session    // the newest; the zero session is over
 	seat    cred.Fingerprint
 	flight  *flight // that is under way; nil for none
+	refused refused
 	closed  bool
 }
 
@@ -115,6 +116,16 @@ func (i *Issuer) Close() error {
 	i.cancel()
 	i.flying.Wait()
 	return nil
+}
+
+// lostLife is how long a session counts as alive of which no answer came: twice the 25 to 30 minutes that
+// have been seen.
+const lostLife = time.Hour
+
+// Lost returns the end of a session that an attempt may have made, and a note for people; see
+// issuer.Unfindable.
+func (i *Issuer) Lost(asked time.Time) (notAfter time.Time, note string) {
+	return asked.Add(i.cfg.Timeout + lostLife), "GitHub's answer was lost: GitHub lists no Copilot sessions, so one that was made can't be revoked and ends by itself, after some half an hour; nobody has it"
 }
 
 // Check reads the seat's token and asks GitHub nothing.

@@ -278,12 +278,12 @@ func TestRefusals(t *testing.T) {
 		retry  time.Duration
 		text   string
 	}{
-		"signed out":       {says(401, `{"message":"Bad credentials"}`), "SEAT_SIGNED_OUT", true, 0, "sign in again"},
-		"no seat":          {says(403, notice("no_copilot_access")), "SEAT_REFUSED", true, 0, "(no_copilot_access)"},
-		"by a program":     {says(403, notice("programmatic_token_generation")), "CLIENT_UNWANTED", true, 0, "made by a program"},
-		"by a client":      {says(403, notice("go_http_client")), "CLIENT_UNWANTED", true, 0, "made by a program"},
-		"a notice of text": {says(403, notice("<b>call us</b>")), "SEAT_REFUSED", true, 0, "subscription"},
-		"not found":        {says(404, `{"message":"Not Found"}`), "SEAT_REFUSED", true, 0, "subscription"},
+		"signed out":       {says(401, `{"message":"Bad credentials"}`), "SEAT_SIGNED_OUT", true, time.Minute, "sign in again"},
+		"no seat":          {says(403, notice("no_copilot_access")), "SEAT_REFUSED", true, time.Minute, "(no_copilot_access)"},
+		"by a program":     {says(403, notice("programmatic_token_generation")), "CLIENT_UNWANTED", true, time.Minute, "made by a program"},
+		"by a client":      {says(403, notice("go_http_client")), "CLIENT_UNWANTED", true, time.Minute, "made by a program"},
+		"a notice of text": {says(403, notice("<b>call us</b>")), "SEAT_REFUSED", true, time.Minute, "subscription"},
+		"not found":        {says(404, `{"message":"Not Found"}`), "SEAT_REFUSED", true, time.Minute, "subscription"},
 		"rate limit":       {says(403, `{"message":"API rate limit exceeded for user"}`, "Retry-After", "60"), "", true, time.Minute, "limits"},
 		"none remaining":   {says(403, "", "X-RateLimit-Remaining", "0", "X-RateLimit-Reset", "99999999999"), "", true, time.Hour, "limits"},
 		"429":              {says(429, "", "Retry-After", "7"), "", true, 7 * time.Second, "limits"},
@@ -305,6 +305,118 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRefusalHolds goes by the clock through what GitHub refuses: it is not asked again before its time,
+// however many ask us, and all of them are told the same.
+func TestRefusalHolds(t *testing.T) {
+	limit := func(after string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			if after != "" {
+				w.Header().Set("Retry-After", after)
+			}
+			w.WriteHeader(403)
+			_, _ = io.WriteString(w, `{"error_details":{"notification_id":"programmatic_token_generation"}}`)
+		}
+	}
+	for name, tc := range map[string]struct {
+		answer func(http.ResponseWriter)
+		holds  time.Duration
+	}{
+		"says how long":     {limit("600"), 10 * time.Minute},
+		"says it as a date": {limit("Sat, 01 Jan 2000 00:05:00 GMT"), 5 * time.Minute}, // a bubble's clock begins in 2000
+		"does not say":      {limit(""), time.Minute},
+		"for ever":          {limit("99999"), time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				g := newGitHub()
+				g.answer = tc.answer
+				i := open(t, g.config("https://api.example.com"))
+				copilot.SetTransport(i, g)
+				began := time.Now()
+				refused := func() {
+					t.Helper()
+					var all sync.WaitGroup
+					for range 5 {
+						all.Go(func() {
+							_, _, err := i.Issue(t.Context(), hours())
+							e, ok := errors.AsType[*cred.Error](err)
+							if !ok || e.Reason != "CLIENT_UNWANTED" || !errors.Is(err, issuer.ErrNotIssued) || e.RetryAfter != tc.holds-time.Since(began) {
+								t.Errorf("after %v: %+v", time.Since(began), err)
+							}
+						})
+					}
+					all.Wait()
+				}
+				refused()
+				for range 9 {
+					time.Sleep(tc.holds / 10)
+					refused()
+				}
+				time.Sleep(tc.holds/10 - 1)
+				refused()
+				if n := g.requests(); n != 1 {
+					t.Errorf("GitHub was asked %d times", n)
+				}
+				g.set(func() { g.answer = nil })
+				time.Sleep(time.Nanosecond)
+				if _, _, err := i.Issue(t.Context(), hours()); err != nil || g.requests() != 2 {
+					t.Errorf("when its time was over: %v after %d requests", err, g.requests())
+				}
+			})
+		})
+	}
+}
+
+// TestRefusalBesideASession holds that a refusal costs nobody a session that lives, that it is that seat's
+// alone, and that a failure which is none does not hold.
+func TestRefusalBesideASession(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGitHub()
+		i := open(t, g.config("https://api.example.com"))
+		copilot.SetTransport(i, g)
+		issue := func(wantRequests int) error {
+			t.Helper()
+			_, _, err := i.Issue(t.Context(), hours())
+			synctest.Wait()
+			if n := g.requests(); n != wantRequests {
+				t.Errorf("%d requests, want %d", n, wantRequests)
+			}
+			return err
+		}
+		says := func(status int, after string) {
+			g.set(func() {
+				g.answer = func(w http.ResponseWriter) {
+					w.Header().Set("Retry-After", after)
+					w.WriteHeader(status)
+				}
+			})
+		}
+		first := issue(1)
+		says(429, "240")
+		time.Sleep(26 * time.Minute) // past refresh_in
+		for range 2 {
+			if err := errors.Join(first, issue(2)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Second) // more than between tries after a failure
+		}
+		if err := issue(2); err == nil { // its session is over
+			t.Error("a session that is over was given out")
+		}
+		g.set(func() { g.seat, g.answer = "gho_"+rand.Text(), nil })
+		if err := issue(3); err != nil {
+			t.Errorf("another seat: %v", err)
+		}
+		g.set(func() { g.seat = "gho_" + rand.Text() })
+		says(500, "240")
+		for n := range 2 {
+			if err := issue(4 + n); cred.KindOf(err) != cred.Unavailable || errors.Is(err, issuer.ErrNotIssued) {
+				t.Errorf("%v", err)
+			}
+		}
+	})
 }
 
 // TestAnswers holds that a session is given out only where all of it makes sense.

@@ -2,9 +2,6 @@ package copilot
 
 import (
 	"errors"
-	"net/http"
-	"strconv"
-	"time"
 
 	"github.com/daypass-io/daypass/cred"
 )
@@ -32,17 +29,4 @@ func refuse(reason, public string) error {
 
 func invalidConfig(public, private string) error {
 	return &cred.Error{Kind: cred.Invalid, Op: "copilot.config", Public: public, Err: errors.New("copilot: " + private)}
-}
-
-// retryAfter reads Retry-After in seconds, or the instant at which GitHub's limit is reset, an hour at
-// most.
-func retryAfter(h http.Header) time.Duration {
-	if n, err := strconv.Atoi(h.Get("Retry-After")); err == nil && n > 0 {
-		return time.Duration(min(n, 3600)) * time.Second
-	}
-	unix, err := strconv.ParseInt(h.Get("X-Ratelimit-Reset"), 10, 64)
-	if err != nil {
-		return 0
-	}
-	return min(max(time.Until(time.Unix(unix, 0)), 0), time.Hour)
 }

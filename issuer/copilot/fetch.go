@@ -115,28 +115,31 @@ type wireRefusal struct {
 }
 
 // refusal reads an answer that is no session. GitHub answers 403 for a seat that is not there, for a
-// client that it does not want, and for too many requests.
+// client that it does not want, and for too many requests. What it refuses it is not asked for again before
+// the RetryAfter of the error.
 func refusal(a tokenapi.Answer) error {
 	var w wireRefusal
 	_ = json.Unmarshal(a.Body, &w) // a page in its place leaves the status alone
 	id := identifier(w.Details.NotificationID)
 	cause := fmt.Errorf("copilot: status %d, notification %q", a.Status, id)
+	if a.Status >= 500 || a.Status < 400 {
+		return unanswered(cause)
+	}
+	reason, public := "SEAT_REFUSED", publicNoSeat
 	limited := strings.Contains(strings.ToLower(w.Message), "rate limit") || a.Header.Get("X-Ratelimit-Remaining") == "0"
 	switch {
-	case a.Status >= 500, a.Status < 400:
-		return unanswered(cause)
 	case a.Status == http.StatusTooManyRequests, a.Status == http.StatusForbidden && limited:
-		e := issuer.NotIssued("copilot.issue", "", publicBusy, cause)
-		e.RetryAfter = retryAfter(a.Header)
-		return e
+		reason, public = "", publicBusy
 	case a.Status == http.StatusUnauthorized:
-		return issuer.NotIssued("copilot.issue", "SEAT_SIGNED_OUT", publicSeat, cause)
+		reason, public = "SEAT_SIGNED_OUT", publicSeat
 	case id == "programmatic_token_generation", id == "go_http_client":
-		return issuer.NotIssued("copilot.issue", "CLIENT_UNWANTED", publicUnwanted, cause)
+		reason, public = "CLIENT_UNWANTED", publicUnwanted
 	case id != "":
-		return issuer.NotIssued("copilot.issue", "SEAT_REFUSED", publicNoSeat+" ("+id+")", cause)
+		public += " (" + id + ")"
 	}
-	return issuer.NotIssued("copilot.issue", "SEAT_REFUSED", publicNoSeat, cause)
+	e := issuer.NotIssued("copilot.issue", reason, public, cause)
+	e.RetryAfter = a.LimitedFor("X-Ratelimit-Reset")
+	return e
 }
 
 // identifier returns a text if it is one word such as GitHub names its notices with.

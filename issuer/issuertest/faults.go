@@ -115,6 +115,29 @@ func (h Harness) faultAtIssue(t *testing.T, fault Fault, n int) (came bool) {
 	return came
 }
 
+// testLost wants an issuer that reserved nothing to say when a credential ends whose making has no outcome,
+// and that not to be before its own end.
+func (h Harness) testLost(t *testing.T) {
+	ctx, iss, before := h.start(t)
+	spec := h.reserved(t, ctx, iss)
+	if spec.Handle != "" {
+		t.Skip("what it lost is revoked by the handle")
+	}
+	lost, ok := iss.(issuer.Unfindable)
+	if !ok {
+		t.Fatal("it names nothing beforehand, and does not say when what it lost ends: it is no issuer.Unfindable")
+	}
+	_, l, err := iss.Issue(ctx, spec)
+	if err != nil {
+		t.Fatalf("Issue: %v", err)
+	}
+	end, note := lost.Lost(time.Now())
+	if !end.IsZero() && (l.NotAfter.IsZero() || end.Before(l.NotAfter)) || note == "" {
+		t.Errorf("what was made ends at %v; had it been lost it would end at %v: %q", l.NotAfter, end, note)
+	}
+	h.end(t, ctx, iss, before, l)
+}
+
 func (h Harness) faultAtRevoke(t *testing.T, fault Fault, n int) (came bool) {
 	ctx, direct, before := h.start(t)
 	c, l, err := direct.Issue(ctx, h.reserved(t, ctx, direct))

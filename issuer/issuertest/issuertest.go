@@ -45,7 +45,7 @@ type Harness struct {
 }
 
 // Test holds an issuer to the contract of issuer.Issuer and, where it is one, of issuer.Reserver,
-// issuer.Renewer and issuer.Lister.
+// issuer.Unfindable, issuer.Renewer and issuer.Lister. Who reserves nothing and asks a source is Unfindable.
 func Test(t *testing.T, h Harness) {
 	t.Run("issues", h.testIssue)
 	t.Run("refuses what has ended", h.testEnded)
@@ -61,6 +61,7 @@ func Test(t *testing.T, h Harness) {
 		t.Run("keeps the deadline", h.testDeadline)
 		t.Run("source is not there", h.testRefusedConnection)
 		t.Run("faults", h.testFaults)
+		t.Run("loses", h.testLost)
 	}
 	h.testLifecycle(t)
 }
@@ -96,6 +97,9 @@ func (h Harness) checkLease(t *testing.T, spec issuer.Spec, c cred.Credential, l
 	}
 	if l.NotAfter.IsZero() || (l.NotAfter.After(spec.NotAfter) && l.Note == "") {
 		t.Errorf("the lease ends at %v, asked %v, and its note is %q", l.NotAfter, spec.NotAfter, l.Note)
+	}
+	if c.NotAfter.After(l.NotAfter) {
+		t.Errorf("the lease ends at %v, and the credential not before %v", l.NotAfter, c.NotAfter)
 	}
 	for name, secret := range c.Fields {
 		if len(secret.Reveal()) >= 16 && strings.Contains(l.Handle, secret.RevealString()) {

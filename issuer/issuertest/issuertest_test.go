@@ -127,6 +127,8 @@ func (c *client) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, 
 			return *c.kept, lease, nil
 		}
 		c.kept = &made
+	case "its holder's end is later":
+		made.NotAfter = lease.NotAfter.Add(time.Second)
 	case "later than asked":
 		lease.NotAfter = lease.NotAfter.Add(time.Hour)
 	case "does not work":
@@ -166,6 +168,16 @@ func (c *client) Revoke(ctx context.Context, l cred.Lease) error {
 		return c.failure(err)
 	}
 	return nil
+}
+
+func (c *client) Lost(asked time.Time) (time.Time, string) {
+	switch c.flaw {
+	case "loses for too short a time":
+		return asked.Add(time.Minute), "it ends by itself"
+	case "loses without a note":
+		return time.Time{}, ""
+	}
+	return asked.Add(longAway), "it ends by itself"
 }
 
 // brief is the target whose credentials end within a second.
@@ -242,7 +254,15 @@ func TestSuitePassesAGoodIssuer(t *testing.T) {
 	}
 	issuertest.Test(t, issuertest.Harness{
 		New: func(t *testing.T, url string) issuer.Issuer {
-			return &client{url: url, flaw: os.Getenv(flawVariable), http: &http.Client{Timeout: 6 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
+			c := &client{url: url, flaw: os.Getenv(flawVariable), http: &http.Client{Timeout: 6 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
+			if c.flaw == "loses" {
+				return struct {
+					issuer.Issuer
+					issuer.Renewer
+					issuer.Lister
+				}{c, c, c}
+			}
+			return c
 		},
 		Source: srv.URL, Works: s.works, Alive: s.alive, UnknownHandle: "nobody",
 		Spec: spec("x"), Brief: spec(brief),
@@ -251,7 +271,8 @@ func TestSuitePassesAGoodIssuer(t *testing.T) {
 
 // The flaws, by the part of the suite that has to find them.
 var flaws = map[string][]string{
-	"issues|refuses|revokes|keeps|source|faults": {
+	"issues|refuses|revokes|keeps|source|faults|loses": {
+		"loses", "loses for too short a time", "loses without a note", "its holder's end is later",
 		"issues what has ended", "no deadline", "issues twice", "says not revocable", "later than asked", "does not work",
 		"secret in the handle", "says none made", "public cause", "not our error", "revokes nothing", "swallows", "the same for all",
 	},

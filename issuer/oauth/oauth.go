@@ -98,7 +98,7 @@ type Config struct {
 	Keeper        Keeper // where RefreshToken's refresh token is kept
 
 	NoScopes bool              // the service has none: no scope is sent, and none is looked at
-	Life     time.Duration     // of tokens of which the server does not say; zero: unknown
+	Life     time.Duration     // the longest of a token: of those of which the server does not say, or whose answer was lost; zero: unknown
 	Extra    map[string]string // further parameters of the vendor's
 	Header   map[string]string // further headers of the vendor's
 	JSON     bool              // send JSON and not a form, as some vendors want
@@ -139,6 +139,17 @@ func (i *Issuer) Close() error {
 	i.flying.Close(i.cfg.Timeout)
 	i.http.HTTP.CloseIdleConnections()
 	return nil
+}
+
+// Lost returns the end of a token that an attempt may have made, and a note for people; see
+// issuer.Unfindable. A client can't ask for a life, and the answer would have told it (RFC 6749, section 5.1),
+// so the configured one is the only bound that there is. A request may wait for its turn before it is sent.
+func (i *Issuer) Lost(asked time.Time) (notAfter time.Time, note string) {
+	const what = "the token server's answer was lost: OAuth lists no tokens, so one that was made can't be revoked and nobody has it; "
+	if i.cfg.Life == 0 {
+		return time.Time{}, what + "how long it lives is not known, as the issuer is configured without the life of the server's tokens"
+	}
+	return asked.Add(2*i.cfg.Timeout + i.cfg.Life), what + "it ends by itself, after the life that the issuer is configured with"
 }
 
 // Check reads the secrets that the issuer needs and asks the server nothing: a token endpoint has no

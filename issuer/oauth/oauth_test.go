@@ -107,6 +107,7 @@ func TestContract(t *testing.T) {
 		"client_credentials": func(*oauth.Config) {},
 		"token_exchange":     func(c *oauth.Config) { c.Grant, c.Subject = oauth.TokenExchange, idToken },
 		"not revocable":      func(c *oauth.Config) { c.RevocationURL = "" },
+		"a known life":       func(c *oauth.Config) { c.RevocationURL, c.Life = "", time.Hour },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

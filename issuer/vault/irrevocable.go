@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 // maxVaultError bounds what is passed on of one of Vault's own errors, in bytes.
@@ -38,7 +39,7 @@ func (i *Issuer) irrevocable(ctx context.Context) map[string]string {
 // Invalid, as trying again changes nothing: the lease becomes unknown, and its note is this text.
 func errIrrevocable(what, why string, err error) error {
 	return &cred.Error{
-		Kind: cred.Invalid, Op: "vault.revoke", Reason: "LEASE_IRREVOCABLE",
+		Kind: cred.Invalid, Op: "vault.revoke", Reason: issuer.ReasonIrrevocable,
 		Public: "Vault has given up on ending " + what + ", which may work until somebody ends it at its source by hand; Vault's error: " + why, Err: err,
 	}
 }
