@@ -151,7 +151,7 @@ func (k *keyRotator) Switch(_ context.Context, r issuer.Rotation) (issuer.Rotati
 
 // Verify signs with the key that is in use now, mints a token, uses it and revokes it.
 func (k *keyRotator) Verify(ctx context.Context, r issuer.Rotation) error {
-	_, next, err := keysOf(r)
+	old, next, err := keysOf(r)
 	if err != nil {
 		return err
 	}
@@ -165,11 +165,49 @@ func (k *keyRotator) Verify(ctx context.Context, r issuer.Rotation) error {
 			Public: "the key file in use holds another key than the rotation has put there; look who writes to it",
 		}
 	}
-	if len(k.cfg.Verify.Params) == 0 {
-		_, err = k.ask(ctx, current)
-		return unanswered("github.verify", err)
+	if err := k.taken(ctx, current, old); err != nil || len(k.cfg.Verify.Params) == 0 {
+		return err
 	}
 	return k.mint(ctx, r, current)
+}
+
+// taken makes sure that GitHub takes the new key, without which no token is made. It is refused for sure
+// where GitHub says so before and after it takes the old one: where that is refused as well, or the answer
+// is not GitHub's own, the trouble is another one, and the old key would not end it.
+func (k *keyRotator) taken(ctx context.Context, next, old appKey) error {
+	const op = "github.verify"
+	_, err := k.ask(ctx, next)
+	if !refusesKey(err) {
+		return passes(op, err)
+	}
+	if _, err := k.ask(ctx, old); err != nil {
+		return passes(op, err)
+	}
+	if _, err = k.ask(ctx, next); !refusesKey(err) {
+		return passes(op, err)
+	}
+	return &cred.Error{
+		Kind: cred.Invalid, Op: op, Reason: "KEY_REFUSED", Err: err,
+		Public: "GitHub does not take the new key " + next.name() + ", and takes the old one: somebody has deleted the new key at GitHub; begin again with another one",
+	}
+}
+
+// refusesKey reports whether it is GitHub that does not take a key, and not something on the way there.
+func refusesKey(err error) bool {
+	failed := tokenapi.CallOf(err)
+	if failed == nil || failed.Answer.Status != http.StatusUnauthorized {
+		return false
+	}
+	said, _ := readRefusal(failed.Answer)
+	return said != ""
+}
+
+// passes is the error of a question whose answer says nothing of the key: it is asked again.
+func passes(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return harmless(op, err)
 }
 
 func (k *keyRotator) mint(ctx context.Context, r issuer.Rotation, key appKey) error {
@@ -192,10 +230,13 @@ func (k *keyRotator) mint(ctx context.Context, r issuer.Rotation, key appKey) er
 }
 
 // Retire waits until a person has deleted the old key, so that GitHub refuses it while it takes the
-// new one.
+// new one. Nobody is asked to delete a key that is in use.
 func (k *keyRotator) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rotation, error) {
 	old, next, err := keysOf(r)
 	if err != nil {
+		return r, err
+	}
+	if err := k.inUse(next); err != nil {
 		return r, err
 	}
 	app, err := k.ask(ctx, next)
@@ -208,7 +249,29 @@ func (k *keyRotator) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rota
 	case tokenapi.StatusOf(err) != http.StatusUnauthorized:
 		return r, unanswered("github.retire", err)
 	}
+	if err := k.inUse(next); err != nil { // clear removes what may be the only other copy
+		return r, err
+	}
 	return r, k.clear(next)
+}
+
+// inUse makes sure that the issuer still signs with the new key.
+func (k *keyRotator) inUse(next appKey) error {
+	current, err := k.current()
+	if err != nil {
+		return &cred.Error{
+			Kind: cred.Unavailable, Op: "github.retire", Reason: "KEY_FILE", Err: err,
+			Public: "it can't be told whether the new key is in use, so the old one is to stay: " + cred.PublicText(err),
+		}
+	}
+	if current.name() != next.name() {
+		return &cred.Error{
+			Kind: cred.Conflict, Op: "github.retire", Reason: "KEY_CHANGED",
+			Public: fmt.Sprintf("the key file in use holds the key %s and not the new one %s any more; keep the old key at GitHub, put the new one back into that file (it is in %s), and look who writes there",
+				current.name(), next.name(), k.cfg.Next.Path),
+		}
+	}
+	return nil
 }
 
 // clear removes the next key's file, where it still holds the key that is in use now.

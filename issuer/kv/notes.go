@@ -69,6 +69,23 @@ func merge(v, changes Values) Values {
 	return all
 }
 
+// changed returns the fields of to that from does not have, or has otherwise.
+func changed(from, to Values) Values {
+	fields := maps.Clone(to)
+	maps.DeleteFunc(fields, func(name string, value cred.Secret) bool { return holds(from, Values{name: value}) })
+	return fields
+}
+
+// holds reports whether a secret has some fields, at least one, with these values.
+func holds(v, fields Values) bool {
+	for name, value := range fields {
+		if is, there := v[name]; !there || is.Fingerprint() != value.Fingerprint() {
+			return false
+		}
+	}
+	return len(fields) > 0
+}
+
 // same compares the fields of two secrets. Secrets are equal where their fingerprints are.
 func same(a, b Values) bool {
 	return maps.EqualFunc(a, b, func(x, y cred.Secret) bool { return x.Fingerprint() == y.Fingerprint() })

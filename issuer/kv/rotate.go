@@ -135,16 +135,22 @@ func (k *rotator) Verify(ctx context.Context, r issuer.Rotation) error {
 	return nil
 }
 
-// Retire ends the old secret where it was used, and then destroys its versions in KV.
+// Retire ends the old secret where it was used, and then destroys its versions in KV. Before either it
+// looks whether KV still holds the new one: who has put the old one back still needs it, and the new one's
+// version, which is the way forward, is among those that would be destroyed. A write that comes later than
+// the second look is left alone, as the versions to destroy are numbered by that look.
 func (k *rotator) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rotation, error) {
 	j, err := readNotes(r)
 	if err != nil {
 		return r, err
 	}
+	if _, err := k.inUse(ctx, r, j); err != nil {
+		return r, err
+	}
 	if err := k.cfg.Opener.End(ctx, r, j.new, j.old); err != nil {
 		return r, ours("kv.retire", err)
 	}
-	_, version, err := k.read(ctx)
+	version, err := k.inUse(ctx, r, j)
 	if err != nil {
 		return r, err
 	}
@@ -154,6 +160,27 @@ func (k *rotator) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rotatio
 		}
 	}
 	return r, nil
+}
+
+// inUse makes sure that KV holds what the rotation has changed, and returns the current version. Other
+// fields are nobody's business but their writer's.
+func (k *rotator) inUse(ctx context.Context, r issuer.Rotation, j journal) (version int, err error) {
+	current, version, err := k.read(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if holds(current, changed(j.old, j.new)) {
+		return version, nil
+	}
+	whose := "neither the old secret nor the new one"
+	if holds(current, changed(j.new, j.old)) {
+		whose = "the old secret"
+	}
+	return 0, &cred.Error{
+		Kind: cred.Conflict, Op: "kv.retire", Reason: "SECRET_CHANGED",
+		Public: fmt.Sprintf("somebody has changed the secret in Vault since it was rotated: %s stands there in version %d; nothing more is ended or destroyed until %s is put back (vault kv rollback), so look who writes there",
+			whose, version, r.New),
+	}
 }
 
 // outdated returns the versions before the last that are kept.

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/vault/api"
 
@@ -32,8 +35,38 @@ type callError struct {
 	err    error
 }
 
-// Error returns the private text.
-func (e *callError) Error() string { return fmt.Sprintf("vault: %s: %v", e.op, e.err) }
+// Error returns the private text, for the operator's log.
+func (e *callError) Error() string {
+	r, ok := errors.AsType[*api.ResponseError](e.err)
+	if !ok {
+		return fmt.Sprintf("vault: %s: %v", e.op, e.err)
+	}
+	return fmt.Sprintf("vault: %s: status %d, %s", e.op, e.status, e.words(strings.Join(r.Errors, " ")))
+}
+
+// sqlState is the code that PostgreSQL and others give to an error, as their driver writes it.
+var sqlState = regexp.MustCompile(`SQLSTATE [0-9A-Z]{5}\b`)
+
+// words is what may be logged of Vault's words: those of a refusal, which are Vault's own, and those of a
+// sign-in. What an engine says that has been at its source, or is to end a lease there, may quote anything
+// that was sent: PostgreSQL's syntax errors show the new password that the statement sets. Of that the
+// code is kept.
+func (e *callError) words(text string) string {
+	_, path, _ := strings.Cut(e.op, " ")
+	refusal := e.status >= 400 && e.status < 500 && !strings.HasPrefix(path, "sys/leases/")
+	signIn := strings.HasPrefix(path, "auth/") && strings.HasSuffix(path, "/login")
+	if !refusal && !signIn {
+		return strings.TrimPrefix(sqlState.FindString(text)+", Vault's audit log has its words", ", ")
+	}
+	text = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "?"), func(r rune) bool { return unicode.IsControl(r) || unicode.IsSpace(r) }), " ")
+	if len(text) > maxWords {
+		text = strings.ToValidUTF8(text[:maxWords], "") + "…"
+	}
+	return text
+}
+
+// maxWords bounds what is logged of Vault's words, in bytes.
+const maxWords = 300
 
 // Unwrap returns the cause.
 func (e *callError) Unwrap() error { return e.err }

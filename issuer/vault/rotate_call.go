@@ -68,7 +68,7 @@ func changing(op, what string, err error) error {
 	if s := statusOf(err); undone(err) || s < 400 || s >= 500 {
 		return &cred.Error{
 			Kind: cred.Unavailable, Op: op, RetryAfter: retryAfter(err), Err: err,
-			Public: "it is not known whether " + what + " was done" + vaultSays(err) + "; the broker looks and tries again",
+			Public: "it is not known whether " + what + " was done" + whyIs(err) + "; the broker looks and tries again",
 		}
 	}
 	return refused(op, what, err)
@@ -82,14 +82,17 @@ func refused(op, what string, err error) error {
 	case http.StatusNotFound:
 		return &cred.Error{Kind: cred.NotFound, Op: op, Reason: "SOURCE_REFUSED", Public: "Vault knows no such path, so it refused " + what, Err: err}
 	}
-	return &cred.Error{Kind: cred.Invalid, Op: op, Reason: "SOURCE_REFUSED", Public: "Vault refused " + what + vaultSays(err), Err: err}
+	return &cred.Error{Kind: cred.Invalid, Op: op, Reason: "SOURCE_REFUSED", Public: "Vault refused " + what + whyIs(err), Err: err}
 }
 
-// vaultSays returns Vault's own words for a failure, fit for people; empty where it said nothing.
-func vaultSays(err error) string {
-	r, ok := errors.AsType[*api.ResponseError](err)
-	if !ok || len(r.Errors) == 0 {
-		return ""
+// whyIs tells people where Vault's own words for a failure stand, which may quote a statement with a
+// password; empty where Vault gave none.
+func whyIs(err error) string {
+	switch s := statusOf(err); {
+	case s == http.StatusInternalServerError, s >= 400 && s < 500:
+		return fmt.Sprintf(" (status %d; Vault's audit log says why)", s)
+	case s > 0: // a Vault that is sealed, or what stands before it
+		return fmt.Sprintf(" (status %d)", s)
 	}
-	return fmt.Sprintf(" (Vault says: %s)", shownError(r.Errors[0]))
+	return ""
 }

@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -66,7 +67,7 @@ func (x *root) Check(ctx context.Context, r issuer.Rotation) ([]cred.Finding, er
 		found.add("fresh credential", false, "not tried, because of what else was found")
 		return found, nil
 	}
-	err = x.works(ctx, k, r)
+	err = x.vault.trial(ctx, x.verify(k), r.ID) // without a reset, which would end what others have under way there
 	if err := found.tell("fresh credential", x.proof(k), err); err != nil {
 		return nil, err
 	}
@@ -151,6 +152,9 @@ func (x *root) lookAtConfiguration(ctx context.Context, k rootKind, found *findi
 	}
 	return nil
 }
+
+// userInfo is a user and a password in a URL, as in a connection's.
+var userInfo = regexp.MustCompile(`://[^/@\s]*@`)
 
 // writtenOut reports whether a connection's URL holds a password itself; Vault shows it as "xxxxx".
 func writtenOut(url string) bool {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,6 +127,7 @@ func TestRotateRoots(t *testing.T) {
 	w := newRootWorld(t)
 	t.Run("database root", w.testDatabaseRoot)
 	t.Run("static role", w.testRotateStaticRole)
+	t.Run("connections", w.testCheckLeavesConnections)
 	t.Run("findings", w.testRootFindings)
 	t.Run("lost answers", w.testLostRotation)
 	t.Run("nothing is left", func(t *testing.T) {
@@ -143,6 +146,59 @@ func (w *rootWorld) testDatabaseRoot(t *testing.T) {
 		Source: w.URL, NoWayBack: true, Works: w.mints, Alive: one,
 		Root: func(ctx context.Context) (string, error) { return w.hash(ctx, "vaultroot") },
 	})
+}
+
+// Check leaves alone the connections by which Vault mints for everybody; Verify has them made anew, since
+// those of before were let in under the old password.
+func (w *rootWorld) testCheckLeavesConnections(t *testing.T) {
+	connections := func() (pids []int32) {
+		conn, err := pgx.Connect(t.Context(), w.pg.URL(w.pg.User, w.pg.Password))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(t.Context()) }()
+		rows, err := conn.Query(t.Context(), "select pid from pg_stat_activity where usename = 'vaultroot' order by pid")
+		if err == nil {
+			pids, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pids
+	}
+	if err := w.mints(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	front := issuertest.NewFront(t, w.URL)
+	var resets atomic.Int32
+	front.Answer(1, func(r *http.Request) bool {
+		if r.URL.Path == "/v1/database/reset/orders" {
+			resets.Add(1)
+		}
+		return false
+	}, nil)
+	x := w.rotator(t, front.URL, ordersRoot)
+	before := connections()
+	if f := finding(t, x, "fresh credential"); !f.OK {
+		t.Errorf("%+v", f)
+	}
+	after := connections()
+	if len(before) == 0 || slices.ContainsFunc(before, func(pid int32) bool { return !slices.Contains(after, pid) }) {
+		t.Errorf("before Check Vault had the connections %v, after it %v", before, after)
+	}
+	if n := resets.Load(); n != 0 {
+		t.Errorf("Check reset the connections %d times", n)
+	}
+	r, err := x.Switch(t.Context(), issuer.Rotation{ID: "rot-conn", Attempt: 1, Began: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Verify(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if n := resets.Load(); n != 1 {
+		t.Errorf("Verify reset the connections %d times, want once", n)
+	}
 }
 
 func (w *rootWorld) testRotateStaticRole(t *testing.T) {

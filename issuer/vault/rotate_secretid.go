@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 
 	"github.com/daypass-io/daypass/cred"
@@ -112,7 +113,7 @@ func (x *secretIDs) Verify(ctx context.Context, r issuer.Rotation) error {
 	return x.signIn(ctx, current, x.cfg.Verify, r.ID)
 }
 
-// Retire destroys the old secret ID, and makes sure that it is gone and the new one is there.
+// Retire destroys the old secret ID, and makes sure that it is gone and the new one is there and in use.
 func (x *secretIDs) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rotation, error) {
 	was, is := r.Notes[noteOldAccessor].RevealString(), r.Notes[noteNewAccessor].RevealString()
 	listed, err := x.list(ctx)
@@ -124,6 +125,9 @@ func (x *secretIDs) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rotat
 			Kind: cred.Conflict, Op: "vault.rotate", Reason: "SECRET_ID_GONE",
 			Public: "somebody has destroyed the new secret ID; the old one is kept, and its operator has to look at the AppRole",
 		}
+	}
+	if err := x.inUse(r); err != nil {
+		return r, err
 	}
 	if slices.Contains(listed, was) {
 		if err := x.destroy(ctx, was); err != nil {
@@ -148,6 +152,34 @@ func (x *secretIDs) Undo(ctx context.Context, r issuer.Rotation) error {
 		}
 	}
 	return x.endMade(ctx, r.ID, "")
+}
+
+// inUse makes sure that the file still holds the new secret ID. What somebody has written there stays. The
+// new one is known to nobody but this rotation, so where they remove theirs it comes back.
+func (x *secretIDs) inUse(r issuer.Rotation) error {
+	current, err := readTrimmed(x.cfg.File)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return &cred.Error{
+			Kind: cred.Unavailable, Op: "vault.rotate", Reason: "KEY_FILE", Err: errors.Join(err, keyfile.Replace(x.cfg.File, r.Notes[noteNewSecret])),
+			Public: "the file with the secret ID was gone, and the broker puts the new one there again; the old one is kept meanwhile",
+		}
+	case err != nil:
+		return &cred.Error{
+			Kind: cred.Unavailable, Op: "vault.rotate", Reason: "KEY_FILE", Err: err,
+			Public: "the file with the secret ID can't be read, so the old one is kept; its operator has to look at it",
+		}
+	case !sameSecret(current, r.Notes[noteNewSecret]):
+		whose := "another secret ID"
+		if sameSecret(current, r.Notes[noteOldSecret]) {
+			whose = "the old secret ID"
+		}
+		return &cred.Error{
+			Kind: cred.Conflict, Op: "vault.rotate", Reason: "SECRET_ID_CHANGED",
+			Public: "the file holds " + whose + " and not the new one any more, so the old one is kept; look who writes there, and then remove the file: the broker puts the new one there again",
+		}
+	}
+	return nil
 }
 
 // write puts a secret ID into the file, unless somebody else has put another one there.

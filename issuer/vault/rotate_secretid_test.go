@@ -121,6 +121,7 @@ func TestRotateSecretID(t *testing.T) {
 	t.Run("leases live on", w.testLeasesLiveOn)
 	t.Run("findings", w.testSecretIDFindings)
 	t.Run("somebody else", w.testSomebodyElse)
+	t.Run("file in use", w.testSecretIDInUse)
 	t.Run("lost answer", w.testLostSecretID)
 	t.Run("refused sign-in", w.testRefusedSignIn)
 	w.wantAlive(t, 0)
@@ -258,6 +259,72 @@ func (w *roleWorld) testSomebodyElse(t *testing.T) {
 	}
 	if now, err := w.inFile(); now != before || err != nil {
 		t.Errorf("Undo did not put the old secret ID back: %v", err)
+	}
+}
+
+// What the file holds is in use: as long as that is not the new secret ID, the old one is kept. Where
+// somebody has removed the file the new one comes back, which nobody else could put there.
+func (w *roleWorld) testSecretIDInUse(t *testing.T) {
+	third := w.Write(t, rolePath+"/secret-id", nil).Data["secret_id"].(string)
+	put := func(content string) func(issuer.Rotation) error {
+		return func(issuer.Rotation) error { return keyfile.Replace(w.file, cred.SecretString(content)) }
+	}
+	for name, c := range map[string]struct {
+		change func(r issuer.Rotation) error
+		want   cred.Kind
+		says   string
+	}{
+		"rolled back": {func(r issuer.Rotation) error { return keyfile.Replace(w.file, r.Notes["old_secret_id"]) }, cred.Conflict, "holds the old secret ID"},
+		"a third one": {put(third), cred.Conflict, "holds another secret ID"},
+		"blank":       {put("\n"), cred.Unavailable, "can't be read"},
+		"for all":     {func(issuer.Rotation) error { return os.Chmod(w.file, 0o644) }, cred.Unavailable, "can't be read"},
+		"gone":        {func(issuer.Rotation) error { return os.Remove(w.file) }, cred.Unavailable, "puts the new one there again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.fresh(t)
+			x := rotatorOf(t, w.issuer(t, w.URL), w.broker())
+			r, err := x.Prepare(t.Context(), issuer.Rotation{ID: "rot-in-use", Attempt: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err = x.Switch(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.change(r); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := x.Retire(t.Context(), r); cred.KindOf(err) != c.want || !strings.Contains(cred.PublicText(err), c.says) {
+				t.Errorf("Retire: %v, want kind %v and %q", err, c.want, c.says)
+			}
+			if !slices.Contains(w.accessors(t), r.Notes["old_accessor"].RevealString()) {
+				t.Error("the old secret ID was destroyed")
+			}
+			if name != "gone" { // somebody mends it as the error says: by removing what they wrote
+				if err := os.Remove(w.file); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := x.Retire(t.Context(), r); cred.KindOf(err) != cred.Unavailable {
+					t.Errorf("Retire without the file: %v, want kind unavailable", err)
+				}
+			}
+			for range 2 { // twice, as after a crash
+				if _, err := x.Retire(t.Context(), r); err != nil {
+					t.Errorf("Retire after it was mended: %v", err)
+				}
+			}
+			if now, err := w.inFile(); err != nil || now != r.Notes["new_secret_id"].RevealString() || w.login(t.Context()) != nil {
+				t.Errorf("the new secret ID is not in use: %v", err)
+			}
+			if slices.Contains(w.accessors(t), r.Notes["old_accessor"].RevealString()) {
+				t.Error("the old secret ID lives")
+			}
+			if err := keyfile.Replace(w.file, r.Notes["old_secret_id"]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := x.Retire(t.Context(), r); cred.KindOf(err) != cred.Conflict {
+				t.Errorf("Retire with the old secret ID back in the file after it was destroyed: %v, want kind conflict", err)
+			}
+		})
 	}
 }
 
