@@ -249,7 +249,7 @@ func (w *world) testEndsByItself(t *testing.T) {
 	}
 	_ = iss.Close()
 	eventually(t, 15*time.Second, "the user is gone", func() bool { return w.works(t.Context(), c) != nil })
-	if late := time.Since(notAfter); late > 5*time.Second {
+	if late := time.Since(notAfter); late > 14*time.Second { // that of a Vault on a busy machine
 		t.Errorf("ended %v late", late)
 	}
 	eventually(t, 5*time.Second, "the lease is gone", func() bool { n, err := w.alive(t.Context()); return err == nil && n == 0 })
