@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"time"
 
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/broker/notice"
@@ -32,6 +33,31 @@ func (b *Broker) raiseAlarm(ctx context.Context, g cred.Grant, l cred.Lease, why
 	if err != nil {
 		b.cfg.Logger.ErrorContext(ctx, "an alarm could not be recorded, and nobody was told",
 			"reason", e.Reason, "issuer", l.Issuer, "grant", l.Grant, "lease", l.ID, "alarm", e, "error", err)
+	}
+}
+
+// raiseStepAlarm records, and tells people, that what came of a step of a rotation looks like an attack; of
+// any other error it does nothing. A try that ends as the one before it did is not told again.
+func (b *Broker) raiseStepAlarm(ctx context.Context, tx store.Tx, c claim, why error, now time.Time) error {
+	e, alarming := issuer.Alarm(why)
+	if !alarming || c.Attempt > 1 && c.Why == cred.PublicText(e) {
+		return nil
+	}
+	text := "of the root " + c.Rotation.Root + " met " + e.Reason + " at the step " + string(c.Step()) + ": " + cred.PublicText(e)
+	if err := b.notifyOf(tx, notice.AlarmRaised, c, text, now); err != nil {
+		return err
+	}
+	event := rotationEvent(ctx, c.root, c.Rotation, string(c.Step()), "", now, nil)
+	event.Kind, event.Error = audit.AlarmRaised, audit.ErrorOf(e)
+	event.Detail = map[string]any{"reason": e.Reason, "issuer": c.root.Issuer, "root": c.Rotation.Root, "what": cred.PublicText(e)}
+	return tx.Append(event)
+}
+
+// tellStepAlarmLost writes to our own log that what came of a step could not be recorded, if that was an alarm.
+func (b *Broker) tellStepAlarmLost(ctx context.Context, c claim, why, err error) {
+	if e, alarming := issuer.Alarm(why); alarming && err != nil {
+		b.cfg.Logger.ErrorContext(ctx, "an alarm could not be recorded, and nobody was told",
+			"reason", e.Reason, "issuer", c.root.Issuer, "rotation", c.ID, "root", c.Rotation.Root, "step", c.Step(), "alarm", e, "error", err)
 	}
 }
 

@@ -65,8 +65,9 @@ type Config struct {
 	Roots []Root
 	Sign  func(text string) (signed string, err error)
 
-	// RotateTimeout bounds one act of a rotation; one that is older is taken for abandoned, and done
-	// again. Zero means 2 min.
+	// RotateTimeout bounds one step of a rotation; one that is older is taken for abandoned, and done
+	// again. Its act has three quarters of it, which has to be longer than any source works on a request
+	// that changes a root: two minutes and what comes before and after. Zero means 4 min.
 	RotateTimeout time.Duration
 	// IssueTimeout bounds one call to an issuer; an intent that is older is taken for abandoned.
 	// Zero means 20 s.
@@ -98,6 +99,9 @@ type Broker struct {
 	kicked       chan struct{}             // has a value when a rotation has something to do
 	nextSchedule atomic.Pointer[time.Time] // before which no schedule is due; nil: unknown, zero: there is none
 
+	held context.Context // ends when no step of a rotation is begun any more
+	hold context.CancelFunc
+
 	strangers  *rate.Limiter // how many refusals of unknown callers are recorded
 	unrecorded atomic.Int64  // such refusals since the last recorded one that were not
 }
@@ -112,7 +116,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 		return nil, err
 	}
 	if cfg.RotateTimeout == 0 {
-		cfg.RotateTimeout = 2 * time.Minute
+		cfg.RotateTimeout = 4 * time.Minute
 	}
 	if cfg.IssueTimeout == 0 {
 		cfg.IssueTimeout = 20 * time.Second
@@ -137,6 +141,7 @@ func New(ctx context.Context, cfg Config) (*Broker, error) {
 
 		strangers: rate.NewLimiter(strangersPerSecond, strangersBurst),
 	}
+	b.held, b.hold = context.WithCancel(context.Background())
 	err := cfg.Store.Update(ctx, func(tx store.Tx) error {
 		if err := tx.Append(audit.Event{Kind: audit.BrokerStarted, Time: b.now(), Detail: map[string]any{"url": cfg.URL}}); err != nil {
 			return err

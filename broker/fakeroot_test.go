@@ -78,6 +78,12 @@ func (f *fakeRoot) count(act string) (n int) {
 	return n
 }
 
+func (f *fakeRoot) countAll() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls)
+}
+
 func (f *fakeRoot) step(name string) {
 	if f.process != nil {
 		f.process().step(name)

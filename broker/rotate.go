@@ -138,8 +138,17 @@ func (b *Broker) CheckRotation(ctx context.Context, who Caller, name string) (ro
 	if failed != nil {
 		outcome.Error = audit.ErrorOf(failed)
 	}
-	if err := b.append(context.WithoutCancel(ctx), outcome); err != nil {
-		return "", nil, err
+	dry := claim{Rotation: r, root: found}
+	ctx = context.WithoutCancel(ctx)
+	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		if err := b.raiseStepAlarm(ctx, tx, dry, failed, outcome.Time); err != nil {
+			return err
+		}
+		return tx.Append(outcome)
+	})
+	b.tellStepAlarmLost(ctx, dry, failed, err)
+	if err != nil {
+		return "", nil, notRecorded(err)
 	}
 	return found.Name, findings, failed
 }

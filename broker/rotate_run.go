@@ -14,8 +14,16 @@ import (
 // its rotation by a claim, and the next turn goes on with the others.
 const rotationTurns = 16
 
-// runRotations advances what is due of rotations until ctx ends, and returns once all its turns have.
+// HoldRotations begins no further step of a rotation, for a broker that is about to stop. Run goes on with
+// all else, and waits for the steps that are under way.
+func (b *Broker) HoldRotations() { b.hold() }
+
+// runRotations advances what is due of rotations until ctx ends or they are held, and returns once all its
+// turns have: a step that is under way at its source is done first.
 func (b *Broker) runRotations(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(b.held, cancel)()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	places := make(chan struct{}, rotationTurns)

@@ -115,7 +115,7 @@ func inOneLine(text string, most int) string {
 	}, cut(text, most))
 }
 
-// actTimeout is how long a claim and its act may take.
+// actTimeout is how long a claim and its act may take. What is left of the claim is for the outcome.
 func (b *Broker) actTimeout() time.Duration { return b.cfg.RotateTimeout * 3 / 4 }
 
 var errRootGone = &cred.Error{
@@ -123,10 +123,15 @@ var errRootGone = &cred.Error{
 	Public: "the root is not configured any more, and its rotation stands half-way; configure it again until it is over",
 }
 
-// act does a step.
+// act does a step. One that acts at the source has its own time and goes on while the broker stops, which
+// waits for it: a source that is hung up on may stop half-way, with a root that nobody knows.
 func (b *Broker) act(ctx context.Context, c claim) (a answer) {
 	if !c.known {
 		return answer{err: errRootGone}
+	}
+	if actsAtSource(c.Step()) {
+		defer b.tellWhenAwaited(ctx, c)()
+		ctx = context.WithoutCancel(ctx)
 	}
 	ctx, cancel := context.WithDeadline(ctx, c.until)
 	defer cancel()
@@ -173,8 +178,14 @@ func (b *Broker) concludeStep(ctx context.Context, c claim, a answer) (on bool, 
 	taken := false
 	err = b.cfg.Store.Update(ctx, func(tx store.Tx) error {
 		current, err := getRotation(tx, c.ID)
-		if taken = err == nil && current.Rev != c.Rev; taken || err != nil {
+		if err != nil {
 			return err
+		}
+		if err := b.raiseStepAlarm(ctx, tx, c, a.err, now); err != nil {
+			return err
+		}
+		if taken = current.Rev != c.Rev; taken {
+			return nil
 		}
 		if end, err = b.afterCheck(tx, c, foreseen, now); err != nil {
 			return err
@@ -187,6 +198,7 @@ func (b *Broker) concludeStep(ctx context.Context, c claim, a answer) (on bool, 
 		}
 		return b.endRotationGrant(ctx, tx, end.next)
 	})
+	b.tellStepAlarmLost(ctx, c, a.err, err)
 	if err != nil {
 		return false, notRecorded(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"maps"
+	"strconv"
 	"time"
 
 	"github.com/daypass-io/daypass/audit"
@@ -68,6 +69,16 @@ func (b *Broker) tell(ctx context.Context, c claim, a answer, end ending) {
 	}
 }
 
+// tellWhenAwaited writes to our own log, should ctx end before the returned function is called, that the
+// broker's stop waits for a step.
+func (b *Broker) tellWhenAwaited(ctx context.Context, c claim) (over func()) {
+	forget := context.AfterFunc(ctx, func() {
+		b.cfg.Logger.InfoContext(ctx, "stopping: a step of a rotation is under way, and is waited for",
+			"rotation", c.ID, "root", c.Rotation.Root, "step", c.Step(), "until", c.until)
+	})
+	return func() { forget() }
+}
+
 // notifyRotation has people told of an alarm, of what waits for them, and of the end.
 func (b *Broker) notifyRotation(tx store.Tx, c claim, end ending, now time.Time) error {
 	if end.ask != "" {
@@ -104,8 +115,11 @@ func (b *Broker) notifyOf(tx store.Tx, kind notice.Kind, c claim, text string, n
 		groups = c.root.Demand.Groups()
 	}
 	id := string(c.ID)
-	if kind == notice.RotationStuck {
+	switch kind {
+	case notice.RotationStuck:
 		id += ":" + string(c.Step()) // each step may get stuck
+	case notice.AlarmRaised:
+		id += ":" + string(c.Step()) + ":" + strconv.FormatInt(now.UnixMilli(), 10) // each of them is another
 	}
 	return b.cfg.Notify(tx, notice.Notice{
 		ID: noticeID(id, kind, now), Kind: kind, At: now, Requester: nameOf(c.By), Target: rotationTarget + c.Rotation.Root,

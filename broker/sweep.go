@@ -20,8 +20,9 @@ const (
 )
 
 // Run ends what is due until ctx ends: grants whose time ran out, leases whose grant is over, and
-// what a crash left half-way. It returns nil when ctx ends, and has then ended what the broker had minted
-// for itself; failures are logged and tried again.
+// what a crash left half-way. It returns nil when ctx ends and the steps of rotations that are under way at
+// their sources are done, and has then ended what the broker had minted for itself; failures are logged and
+// tried again.
 func (b *Broker) Run(ctx context.Context) error {
 	defer b.endOwns(ctx)
 	var wg sync.WaitGroup

@@ -128,31 +128,40 @@ func (c *cluster) abandonAfter(timeout string) {
 }
 
 // TestRotationUnderLoad rotates the database's root ten times while jobs ask for 200 credentials a second:
-// none is refused, and each of what they got works after the last rotation.
+// each that comes until the last rotation is over gets one, jobs are served within each rotation and wait
+// through each switch, and each of what they got works after the last rotation.
 func TestRotationUnderLoad(t *testing.T) {
 	const rotations = 10
 	in := newCluster(t)
 	in.busy = true
 	c := rotatedCluster(t, in)
 	load := startLoad(c)
+	var rotated []*pb.Rotation
 	for n := range rotations {
 		r, err := c.rotate(t.Context(), "orders-root")
 		if err != nil || r.GetState() != string(cred.RotationDone) {
 			t.Fatalf("rotation %d: %v, %v", n, r, err)
 		}
+		rotated = append(rotated, r)
 	}
-	granted, rate, err := load.stop()
+	due, err := load.stop()
 	if err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d grants, %.0f a second, through %d rotations", len(granted), rate, rotations)
-	if len(granted) < 10*rotations {
-		t.Error("too few grants to prove anything")
+	if len(load.served) < due {
+		t.Errorf("%d jobs came while the root was rotated, and %d got a credential", due, len(load.served))
+	}
+	for n, r := range rotated {
+		within, through := load.beside(r)
+		t.Logf("rotation %d: %d jobs came and were served within it, %d had asked while its root was switched", n, within, through)
+		if within == 0 || through == 0 {
+			t.Errorf("rotation %d had the root to itself", n)
+		}
 	}
 	var logins errgroup.Group
 	logins.SetLimit(4)
-	for _, g := range granted {
-		logins.Go(func() error { return c.login(g.Credential) })
+	for _, s := range load.served {
+		logins.Go(func() error { return c.login(s.credential) })
 	}
 	if err := logins.Wait(); err != nil {
 		t.Errorf("a credential that was minted before the last rotation does not work: %v", err)
@@ -162,15 +171,21 @@ func TestRotationUnderLoad(t *testing.T) {
 	}
 }
 
-// jobLoad are CI jobs that come when they are due, or as soon after as there is room for them.
+// jobLoad are CI jobs that come at their times, and ask then, or as soon after as there is room for them.
 type jobLoad struct {
 	c     *vaultCluster
 	began time.Time
-	end   context.CancelFunc
+	end   chan time.Time // when the last one comes
 	done  chan error
 
-	mu      sync.Mutex // owns granted
-	granted []sdk.Granted
+	mu     sync.Mutex // owns served
+	served []servedJob
+}
+
+// servedJob is a job that got a credential.
+type servedJob struct {
+	asked, served time.Time
+	credential    *cred.Credential
 }
 
 const (
@@ -181,46 +196,55 @@ const (
 )
 
 func startLoad(c *vaultCluster) *jobLoad {
-	ctx, cancel := context.WithCancel(c.t.Context())
-	l := &jobLoad{c: c, end: cancel, done: make(chan error, 1)}
+	l := &jobLoad{c: c, end: make(chan time.Time, 1), done: make(chan error, 1)}
 	clients := make([]*sdk.Client, jobClients)
 	for n := range clients {
 		clients[n] = c.as(c.job())
 	}
 	l.began = time.Now()
-	go func() { l.done <- l.run(ctx, clients) }()
+	go func() { l.done <- l.run(c.t.Context(), clients) }()
 	return l
 }
 
+// due is how many jobs have come at an instant.
+func (l *jobLoad) due(at time.Time) int {
+	return int(at.Sub(l.began) * jobsPerSecond / time.Second)
+}
+
+// run lets jobs come until the end, and returns once all that came are served, or the first was not.
 func (l *jobLoad) run(ctx context.Context, clients []*sdk.Client) error {
 	jobs, failed := errgroup.WithContext(ctx)
 	jobs.SetLimit(jobsAtOnce)
 	tick := time.NewTicker(time.Second / jobsPerSecond)
 	defer tick.Stop()
-	for begun := 0; ; {
+	var last time.Time // when the last one comes; zero: that is not known yet
+	for begun := 0; last.IsZero() || begun < l.due(last); {
+		var due int
 		select {
 		case <-failed.Done():
 			return jobs.Wait()
+		case last = <-l.end:
+			due = l.due(last)
 		case <-tick.C:
+			due = l.due(time.Now())
 		}
-		room := true
-		for due := int(time.Since(l.began).Seconds() * jobsPerSecond); begun < due && room; {
+		for ; begun < due && failed.Err() == nil; begun++ {
 			n := begun
-			if room = jobs.TryGo(func() error { return l.job(context.WithoutCancel(ctx), clients[n%jobClients], n) }); room {
-				begun++
-			}
+			jobs.Go(func() error { return l.job(context.WithoutCancel(ctx), clients[n%jobClients], n) })
 		}
 	}
+	return jobs.Wait()
 }
 
 // job gets a credential, and now and then uses it.
 func (l *jobLoad) job(ctx context.Context, client *sdk.Client, n int) error {
+	asked := time.Now()
 	g, err := client.Exchange(ctx, cred.Request{Target: "orders-db", Scopes: []string{"read"}, Reason: "deploy"})
 	if err != nil {
 		return fmt.Errorf("exchange %d: %w", n, err)
 	}
 	l.mu.Lock()
-	l.granted = append(l.granted, g)
+	l.served = append(l.served, servedJob{asked, time.Now(), g.Credential})
 	l.mu.Unlock()
 	if n%tryEvery != 0 {
 		return nil
@@ -231,11 +255,38 @@ func (l *jobLoad) job(ctx context.Context, client *sdk.Client, n int) error {
 	return nil
 }
 
-// stop ends the load and returns all that was granted, and how much a second.
-func (l *jobLoad) stop() (granted []sdk.Granted, rate float64, err error) {
-	l.end()
+// stop lets no more jobs come, waits until those that have are served, and returns how many came.
+func (l *jobLoad) stop() (due int, err error) {
+	now := time.Now()
+	l.end <- now
 	err = <-l.done
-	return l.granted, float64(len(l.granted)) / time.Since(l.began).Seconds(), err
+	return l.due(now), err
+}
+
+// beside counts the jobs that asked and were served within a rotation, and those that had asked, and had
+// nothing yet, at some time while its root was switched.
+func (l *jobLoad) beside(r *pb.Rotation) (within, through int) {
+	first, last := stepOf(r, cred.StepCheck), stepOf(r, cred.StepRetire)
+	change := stepOf(r, cred.StepSwitch)
+	for _, s := range l.served {
+		if s.asked.After(first.GetBeginTime().AsTime()) && s.served.Before(last.GetEndTime().AsTime()) {
+			within++
+		}
+		if s.asked.Before(change.GetEndTime().AsTime()) && s.served.After(change.GetBeginTime().AsTime()) {
+			through++
+		}
+	}
+	return within, through
+}
+
+// stepOf returns what a rotation tells of a step; nil where it is not over.
+func stepOf(r *pb.Rotation, step cred.RotationStep) *pb.StepRecord {
+	for _, s := range r.GetSteps() {
+		if s.GetStep() == string(step) {
+			return s
+		}
+	}
+	return nil
 }
 
 // retired counts the rotations whose old root is gone, as the log tells.

@@ -95,8 +95,9 @@ type Issuing struct {
 	// killed in it, is taken for abandoned and revoked.
 	Timeout time.Duration `yaml:"timeout" default:"20s"`
 	// How long one step of a rotation may take. A step that is older, because the broker was killed in
-	// it, is taken for abandoned and done again.
-	RotationTimeout time.Duration `yaml:"rotation_timeout" default:"2m"`
+	// it, is taken for abandoned and done again. The source gets three quarters of it, and Vault works up
+	// to 90 seconds on one request: with less than 3m it may be cut off while it changes a root.
+	RotationTimeout time.Duration `yaml:"rotation_timeout" default:"4m"`
 	// How often the leases are compared with what their sources list.
 	Reconcile time.Duration `yaml:"reconcile" default:"10m"`
 	// How often it is asked which CI jobs are over.

@@ -265,6 +265,7 @@ type sessions struct {
 	issuer.Issuer
 	before func() // the session is made
 	fails  bool
+	life   time.Duration // zero: as long as is asked for
 	from   cred.CredentialSource
 }
 
@@ -274,23 +275,23 @@ func (s *sessions) Issue(_ context.Context, spec issuer.Spec) (cred.Credential, 
 	if s.fails {
 		return cred.Credential{}, cred.Lease{}, issuer.NotIssued("test", "", "the source is not there", errors.New("no route"))
 	}
+	if s.life > 0 {
+		spec.NotAfter = time.Now().Add(s.life)
+	}
 	c := cred.Credential{Type: cred.AWS, NotAfter: spec.NotAfter, Fields: map[string]cred.Secret{
 		"access_key_id": cred.SecretString("ASIAKEEPERKEEPERKEEP"), "secret_access_key": cred.SecretString("keeper"), "session_token": cred.SecretString("session"),
 	}}
 	return c, cred.Lease{NotAfter: spec.NotAfter, Note: "nobody can end it"}, nil
 }
 
-// TestKeyCredentialsAreOnRecord holds that what looks after access keys has its entries, once for many
-// requests, and that it is minted as a target's is: with params, without which a path of aws/sts mints
-// nothing.
-func TestKeyCredentialsAreOnRecord(t *testing.T) {
+// keeper opens what looks after the access keys of aws-root, with credentials of an issuer.
+func (r *running) keeper(t *testing.T, from *sessions) issuer.KeyLister {
+	t.Helper()
 	iam := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `<ListAccessKeysResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><ListAccessKeysResult>
 			<AccessKeyMetadata/><IsTruncated>false</IsTruncated></ListAccessKeysResult></ListAccessKeysResponse>`)
 	}))
 	t.Cleanup(iam.Close)
-	r := openTest(t, newForge(t))
-	from := &sessions{fails: true}
 	r.issuers["vault"] = from
 	text := fmt.Sprintf("path: aws/sts/key-keeper\nparams: { method: write }\nendpoint: %s/\nallow_plain: true\nuser: vault-root\n", iam.URL)
 	root, problems := strictyaml.Parse("x", []byte(text))
@@ -300,6 +301,16 @@ func TestKeyCredentialsAreOnRecord(t *testing.T) {
 	}
 	keys, err := v.open(&settings{}, workshop{own: r.broker, root: "aws-root"}, "vault")
 	must(t, err)
+	return keys
+}
+
+// TestKeyCredentialsAreOnRecord holds that what looks after access keys has its entries, once for many
+// requests, and that it is minted as a target's is: with params, without which a path of aws/sts mints
+// nothing.
+func TestKeyCredentialsAreOnRecord(t *testing.T) {
+	r := openTest(t, newForge(t))
+	from := &sessions{fails: true}
+	keys := r.keeper(t, from)
 	const purpose = "access keys of aws-root"
 
 	from.before = func() { r.wantOwn(t, purpose, audit.OwnIntent) }
@@ -322,5 +333,28 @@ func TestKeyCredentialsAreOnRecord(t *testing.T) {
 	l := all[3].Lease
 	if left := time.Until(l.NotAfter); l.Revocable || l.Note != "nobody can end it" || left > keyCredentialLife || left < keyCredentialLife-time.Minute {
 		t.Errorf("recorded %+v", l)
+	}
+}
+
+// TestKeyCredentialsAreReplacedInTime holds that none is used up to its own end, which may come earlier than
+// was asked for.
+func TestKeyCredentialsAreReplacedInTime(t *testing.T) {
+	for life, minted := range map[time.Duration]int{0: 1, time.Hour: 1, 14 * time.Minute: 1, time.Nanosecond: 3} {
+		r := openTest(t, newForge(t))
+		keys := r.keeper(t, &sessions{before: func() {}, life: life})
+		for range 3 {
+			if _, err := keys.List(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		issued := 0
+		for _, e := range r.own(t) {
+			if e.Kind == audit.OwnIssued {
+				issued++
+			}
+		}
+		if issued != minted {
+			t.Errorf("where one lives for %v, %d were minted for 3 requests, want %d", life, issued, minted)
+		}
 	}
 }

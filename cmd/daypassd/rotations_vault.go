@@ -102,7 +102,8 @@ func (v *vaultRootSection) open(s *settings, w workshop) (issuer.Rotator, error)
 	return from.RootRotator(c)
 }
 
-// keyCredentialLife is how long credentials that look after access keys are used.
+// keyCredentialLife is how long credentials that look after access keys are asked for. Each is used for half
+// of what it lives, which may be less.
 const keyCredentialLife = 15 * time.Minute
 
 // open makes what looks after the keys. A credential that was replaced is not ended: a request may be under
@@ -124,7 +125,11 @@ func (v *keysSection) open(s *settings, w workshop, name string) (issuer.KeyList
 			if err != nil {
 				return cred.Credential{}, err
 			}
-			held, until = fresh, now.Add(keyCredentialLife/2)
+			life := keyCredentialLife
+			if !fresh.NotAfter.IsZero() {
+				life = min(life, fresh.NotAfter.Sub(now))
+			}
+			held, until = fresh, now.Add(life/2)
 			return held.Credential, nil
 		},
 	})

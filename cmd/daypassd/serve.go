@@ -28,7 +28,7 @@ import (
 	"github.com/daypass-io/daypass/store/bolt"
 )
 
-// drainTimeout bounds how long what runs may go on after the first signal.
+// drainTimeout bounds how long calls that run may go on after the first signal.
 const drainTimeout = 30 * time.Second
 
 // serve wires the broker and runs it until ctx ends. It calls ready, unless that is nil, with the
@@ -68,11 +68,12 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 		// Vault may fetch our keys to check who we are, so this comes when we serve.
 		func(ctx context.Context) error { checkIssuers(ctx, logger, r.issuers); return nil },
 	}
-	return runAll(ctx, logger, background, server, listener)
+	return runAll(ctx, logger, background, r.broker.HoldRotations, server, listener)
 }
 
-// runAll serves, and does what goes on in the background, until ctx ends, then finishes what runs.
-func runAll(ctx context.Context, logger *slog.Logger, background []func(context.Context) error, server *rpc.Server, l net.Listener) error {
+// runAll serves, and does what goes on in the background, until ctx ends, then finishes what runs. hold is
+// called when that begins.
+func runAll(ctx context.Context, logger *slog.Logger, background []func(context.Context) error, hold func(), server *rpc.Server, l net.Listener) error {
 	backCtx, stopBack := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBack()
 	var back errgroup.Group
@@ -84,6 +85,7 @@ func runAll(ctx context.Context, logger *slog.Logger, background []func(context.
 	serving.Go(func() error {
 		<-ended.Done()
 		logger.Info("stopping: finishing what runs; a second signal stops at once")
+		hold()
 		drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 		defer cancel()
 		if err := server.Shutdown(drain); err != nil {

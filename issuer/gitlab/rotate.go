@@ -262,13 +262,15 @@ type rotationRequest struct {
 	ExpiresAt string `json:"expires_at"`
 }
 
-// rotate asks once. The answer is the only copy of the new token.
+// rotate asks once, and is as patient as mint is. The answer is the only copy of the new token.
 func (t *Token) rotate(ctx context.Context, old cred.Secret) (cred.Secret, error) {
 	path := "/personal_access_tokens/self/rotate"
 	if t.cfg.Project != "" {
 		path = tokensPath(t.cfg.Project) + "/self/rotate"
 	}
-	got, err := t.issuer.api.Do(ctx, tokenapi.Call{Method: http.MethodPost, Path: path, Token: old, Body: rotationRequest{ExpiresAt: t.end().Format(dateForm)}, Want: http.StatusOK})
+	got, err := t.issuer.api.Do(ctx, tokenapi.Call{
+		Method: http.MethodPost, Path: path, Token: old, Body: rotationRequest{ExpiresAt: t.end().Format(dateForm)}, Want: http.StatusOK, Timeout: mintTimeout,
+	})
 	if err != nil && got.Status/100 != 2 {
 		return cred.Secret{}, rotating("gitlab.rotate", err)
 	}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -225,6 +228,35 @@ func TestTokenRotatesItself(t *testing.T) {
 			t.Errorf("Switch: %v, want kind invalid", err)
 		}
 	})
+}
+
+// GitLab may take longer for a rotation than other requests may, and its answer has the only copy: we don't
+// hang up.
+func TestTokenRotationIsAwaited(t *testing.T) {
+	const usual = 50 * time.Millisecond
+	f := newFake(t)
+	s := f.kept("api")
+	to, err := url.Parse(f.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	on := httputil.NewSingleHostReverseProxy(to)
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(4 * usual)
+		on.ServeHTTP(w, r)
+	}))
+	t.Cleanup(slow.Close)
+	cfg := f.config(slow.URL)
+	cfg.Root, cfg.Timeout = nil, usual
+	x, err := NewToken(TokenConfig{Config: cfg, Project: fakeProject})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	made, err := x.rotate(t.Context(), cred.SecretString(s.now()))
+	if err != nil || !f.alive(f.bySecret(made.RevealString())) {
+		t.Errorf("the new token is lost: %v", err)
+	}
 }
 
 // The fake has the trap that all of this is for.

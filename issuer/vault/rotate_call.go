@@ -14,9 +14,9 @@ import (
 )
 
 // once makes a request that must not be done twice without a look in between, with the issuer's own
-// token. It is repeated only where it surely had no effect. We wait longer than Vault works on it:
-// when a client hangs up, Vault stops wherever it stands, and a root may then be changed at its source
-// and not in Vault.
+// token. It is repeated only where it surely had no effect. We wait longer than Vault works on it, so ctx
+// should leave it mintTimeout and not end because the broker stops: when a client hangs up, Vault stops
+// wherever it stands, and a root may then be changed at its source and not in Vault.
 func (i *Issuer) once(ctx context.Context, r request) (*api.Secret, error) {
 	for again := true; ; again = false {
 		s, err := i.broker.current(ctx)

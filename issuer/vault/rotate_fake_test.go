@@ -210,3 +210,22 @@ func TestRootConfigRefused(t *testing.T) {
 		t.Errorf("a static role has its own path to read: %v", err)
 	}
 }
+
+// A credential that somebody has seen while the new key is tried is an alarm, and not taken for a key that
+// AWS does not know yet.
+func TestVerifyPassesAlarmOn(t *testing.T) {
+	f := newFake(t, false)
+	f.handle("GET aws/config/root", answer(`{"data":{"access_key":"AKIANEW"}}`))
+	f.handle("GET aws/creds/r", answer(`{"wrap_info":{"token":"wt","ttl":30,"creation_path":"aws/creds/r"}}`))
+	f.handle("PUT sys/wrapping/lookup", status(400, `{"errors":["wrapping token is not valid or does not exist"]}`))
+	x, err := newIssuer(t, f.config()).RootRotator(vault.RootConfig{
+		Path: "aws/config/rotate-root", Engine: "aws", Verify: vault.VerifyConfig{Path: "aws/creds/r", Params: map[string]string{"wrap": "30s"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = x.Verify(t.Context(), issuer.Rotation{ID: "rot-1", Attempt: 1, Began: time.Now(), Old: "AKIAOLD"})
+	if _, alarming := issuer.Alarm(err); !alarming {
+		t.Errorf("Verify: %v, want an alarm", err)
+	}
+}

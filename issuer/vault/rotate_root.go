@@ -170,7 +170,7 @@ func (x *root) Verify(ctx context.Context, r issuer.Rotation) error {
 		return stillOld(k, now)
 	}
 	err = x.works(ctx, k, r)
-	if err != nil && k.accessKey && x.now().Sub(r.Began) < consistencyTime {
+	if _, alarming := issuer.Alarm(err); err != nil && !alarming && k.accessKey && x.now().Sub(r.Began) < consistencyTime {
 		return &cred.Error{
 			Kind: cred.Unavailable, Op: "vault.rotate", Reason: "NOT_YET_KNOWN", RetryAfter: 10 * time.Second,
 			Public: "AWS refuses the new key, which it may not know everywhere yet: that takes some seconds", Err: err,

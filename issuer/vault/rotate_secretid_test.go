@@ -3,6 +3,7 @@ package vault_test
 import (
 	"context"
 	"errors"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -123,6 +124,7 @@ func TestRotateSecretID(t *testing.T) {
 	t.Run("somebody else", w.testSomebodyElse)
 	t.Run("file in use", w.testSecretIDInUse)
 	t.Run("lost answer", w.testLostSecretID)
+	t.Run("somebody between", w.testSeenSecretID)
 	t.Run("refused sign-in", w.testRefusedSignIn)
 	w.wantAlive(t, 0)
 	entries, err := os.ReadDir(filepath.Dir(w.file))
@@ -363,6 +365,34 @@ func (w *roleWorld) testLostSecretID(t *testing.T) {
 	}
 	if n := len(w.accessors(t)); n != 2 {
 		t.Errorf("%d secret IDs after Retire, want the new one and one of another rotation", n)
+	}
+}
+
+// A new secret ID that somebody took out of its wrapping on the way is an alarm, and destroyed by the next try.
+func (w *roleWorld) testSeenSecretID(t *testing.T) {
+	w.fresh(t)
+	to, err := url.Parse(w.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := issuertest.NewFront(t, w.URL)
+	x := rotatorOf(t, w.issuer(t, front.URL), w.broker())
+	front.Answer(1, at("sys/wrapping/unwrap"), w.thief(t, to))
+	r := issuer.Rotation{ID: "rot-seen", Attempt: 1}
+	_, err = x.Prepare(t.Context(), r)
+	if _, alarming := issuer.Alarm(err); !alarming || cred.KindOf(err) != cred.Unavailable {
+		t.Errorf("Prepare: %v, want an alarm of kind unavailable", err)
+	}
+	seen := w.accessors(t)
+	r.Attempt = 2
+	if r, err = x.Prepare(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if left := w.accessors(t); len(seen) != 2 || len(left) != 2 || slices.Equal(seen, left) {
+		t.Errorf("the secret IDs were %q, and are %q", seen, left)
+	}
+	if err := x.Undo(t.Context(), r); err != nil {
+		t.Error(err)
 	}
 }
 
