@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -83,5 +85,54 @@ func TestLostWithoutAnEndStays(t *testing.T) {
 	}
 	if n := w.sources["plain"].count("revoke"); n != 0 {
 		t.Errorf("its source was asked %d times", n)
+	}
+}
+
+// outliving is a source that can't end what may have been made under a reservation, and tells how long it
+// may live.
+type outliving struct {
+	fakeReserver
+	until time.Time
+}
+
+func (i outliving) Revoke(ctx context.Context, l cred.Lease) error {
+	err := i.fakeReserver.Revoke(ctx, l)
+	if err == nil {
+		err = cred.Errorf(cred.Invalid, "fake.revoke", "it may live on", "no lease")
+	}
+	return &issuer.LivesError{Until: i.until, Err: err}
+}
+
+// What a reservation may have made is on record until the last end that it can have, beyond the end of its
+// grant, also where the source answers only after that.
+func TestOutlivesItsReservation(t *testing.T) {
+	for name, answers := range map[string][]fault{"at once": nil, "after the grant's end": {notDone}} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.change = func(c *Config) {
+				c.Issuers["vault"] = outliving{c.Issuers["vault"].(fakeReserver), noon.Add(time.Hour)}
+			}
+			w.start()
+			g, tok := w.grant("db") // for a quarter of an hour
+			w.sources["vault"].plan("issue", doneLost)
+			w.sources["vault"].plan("revoke", answers...)
+			if _, err := w.redeem("db", tok); cred.KindOf(err) != cred.Unavailable || errors.Is(err, issuer.ErrNotIssued) {
+				t.Fatal(err)
+			}
+			if answers == nil {
+				w.wantState(w.lease(g.ID), cred.LeaseUnknown)
+			}
+			w.clock.advance(20 * time.Minute)
+			w.sweep()
+			l := w.lease(g.ID)
+			w.wantState(l, cred.LeaseUnknown)
+			e := w.eventsOf(audit.LeaseUnknown)
+			if !l.NotAfter.Equal(noon.Add(time.Hour)) || len(e) != 1 || !e[0].Lease.NotAfter.Equal(l.NotAfter) || l.Note != "it may live on" {
+				t.Errorf("it is unknown until %s (%s), recorded %+v", l.NotAfter, l.Note, e)
+			}
+			w.clock.advance(40 * time.Minute)
+			w.sweep()
+			w.wantState(w.lease(g.ID), cred.LeaseExpired)
+		})
 	}
 }

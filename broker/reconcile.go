@@ -22,6 +22,11 @@ const (
 	minListDeadline = 2 * time.Minute
 )
 
+// massLoss is from how many leases on, where they are more than half of those that a list should have, the
+// list is not believed: it is rather of another place, or of a source that was restored from a backup, where
+// revoking what it has forgotten would end nothing.
+const massLoss = 20
+
 // Report is what the last comparison of our leases with a source's list found.
 type Report struct {
 	Issuer     string
@@ -31,7 +36,7 @@ type Report struct {
 	Strays     int       // credentials at the source that no lease here is of
 	StrayNames []string  // some of them, by the source's names
 	Missing    int       // leases that it has lost since the broker started, and that were ended for that
-	Problem    string    // why the last try failed, for people; empty: it did not
+	Problem    string    // why the last try failed, or its list is not believed, for people; empty: neither
 }
 
 // reports are the last reports of all issuers. The zero value is ready.
@@ -75,6 +80,7 @@ type compared struct {
 	lister issuer.Lister
 	strays map[uint64]time.Time // when each was first seen
 	gone   map[uint64]bool      // leases that the last round missed
+	doubt  bool                 // the last round did not believe the list, and people were told
 }
 
 func (b *Broker) newReconciler() *reconciler {
@@ -209,16 +215,46 @@ func (r *reconciler) compare(ctx context.Context, name string, known map[string]
 		mine = &ours{}
 	}
 	gone := source.missing(live, mine.issued)
+	problem := doubtful(len(gone), len(mine.issued))
 	b.compared.update(name, func(r *Report) {
-		*r = Report{Issuer: name, At: now, Listed: len(names), Ours: len(mine.all), Strays: len(strays), StrayNames: nameSome(strays), Missing: r.Missing}
+		*r = Report{
+			Issuer: name, At: now, Listed: len(names), Ours: len(mine.all), Strays: len(strays), StrayNames: nameSome(strays), Missing: r.Missing,
+			Problem: problem,
+		}
 	})
 	if err := b.tellStrays(ctx, name, strays); err != nil {
 		return err
 	}
+	if problem != "" {
+		return b.tellDoubt(ctx, name, source, problem)
+	}
+	source.doubt = false
 	if len(gone) == 0 {
 		return nil
 	}
 	return r.endMissing(ctx, name, gone)
+}
+
+// doubtful tells why a list that lacks some of the leases that it should have is not believed; empty where
+// it is.
+func doubtful(gone, issued int) string {
+	if gone < massLoss || 2*gone <= issued {
+		return ""
+	}
+	return fmt.Sprintf("its list lacks %d of the %d credentials that it should have: none of them was ended for that, and somebody has to look", gone, issued)
+}
+
+// tellDoubt tells people, once, that a list is not believed.
+func (b *Broker) tellDoubt(ctx context.Context, name string, source *compared, problem string) error {
+	if source.doubt {
+		return nil
+	}
+	b.cfg.Logger.ErrorContext(ctx, "a source's list is not believed", "issuer", name, "problem", problem)
+	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
+		return b.notifyLeases(tx, notice.LeasesMissing, name, fmt.Sprintf("the source of issuer %s: %s", name, problem), b.now())
+	})
+	source.doubt = err == nil
+	return err
 }
 
 // unknown returns the strays of a list, by their names. What is new, or may be what is being issued right

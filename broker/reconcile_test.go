@@ -12,6 +12,7 @@ import (
 	"github.com/daypass-io/daypass/audit"
 	"github.com/daypass-io/daypass/broker/notice"
 	"github.com/daypass-io/daypass/cred"
+	"github.com/daypass-io/daypass/issuer"
 	"github.com/daypass-io/daypass/store"
 )
 
@@ -351,6 +352,82 @@ func (s *source) comeBack(id cred.LeaseID) {
 			m.revoked = false
 			s.made[handle] = m
 		}
+	}
+}
+
+// What nobody can end is no stray, as the list names it, and is not missed where the list lacks it.
+func TestReconcileWhatNobodyCanEnd(t *testing.T) {
+	w := newReconciling(t)
+	w.change = func(c *Config) { c.Issuers["short"] = lasting{c.Issuers["short"].(fakeRenewer)} }
+	w.start()
+	w.reconciler = w.newReconciler()
+	got, err := w.deliver("short")
+	w.must(err)
+	for range 3 {
+		if r := w.compare(); r.Listed != 1 || r.Ours != 1 || r.Strays != 0 {
+			t.Errorf("found %+v", r)
+		}
+		w.clock.advance(time.Minute)
+	}
+	w.sources["short"].vanishOne(got.Redeemed.Lease.ID)
+	for range 3 {
+		if r := w.compare(); r.Missing != 0 || r.Strays != 0 {
+			t.Errorf("when it is gone: %+v", r)
+		}
+	}
+	w.wantState(w.lease(got.Grant.ID), cred.LeaseIssued)
+}
+
+// lasting names what it issues, and can't end it.
+type lasting struct{ fakeRenewer }
+
+func (i lasting) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, cred.Lease, error) {
+	c, l, err := i.fakeRenewer.Issue(ctx, spec)
+	l.Revocable, l.Renewable = false, false
+	return c, l, err
+}
+
+// A list that lacks most of what it should have ends nothing: people are told once, each time anew, and once
+// it is whole again all is as before.
+func TestReconcileMassLoss(t *testing.T) {
+	w := newReconciling(t)
+	var ids []cred.LeaseID
+	for range 2 * massLoss {
+		ids = append(ids, w.short().Redeemed.Lease.ID)
+	}
+	lose := func(n int) {
+		for i, id := range ids {
+			w.sources["short"].comeBack(id)
+			if i < n {
+				w.sources["short"].vanishOne(id)
+			}
+		}
+	}
+	for times := 1; times <= 2; times++ {
+		lose(massLoss + 1)
+		w.compare()
+		for range 2 {
+			r := w.compare()
+			if want := "its list lacks 21 of the 40 credentials"; r.Missing != 0 || !strings.HasPrefix(r.Problem, want) || r.Ours != 2*massLoss || r.Listed != massLoss-1 {
+				t.Errorf("found %+v, want the problem %q", r, want)
+			}
+		}
+		w.wantTold(notice.LeasesMissing, times)
+		lose(0)
+		if r := w.compare(); r.Problem != "" || r.Missing != 0 || r.Listed != 2*massLoss {
+			t.Errorf("when they are back: %+v", r)
+		}
+	}
+	if n := len(w.eventsOf(audit.LeaseMissing)); n != 0 {
+		t.Fatalf("%d leases were ended", n)
+	}
+	lose(massLoss) // half of them
+	w.compare()
+	if r := w.compare(); r.Missing != massLoss || r.Problem != "" {
+		t.Errorf("half of them are gone: %+v", r)
+	}
+	if n := len(w.eventsOf(audit.LeaseMissing)); n != massLoss {
+		t.Errorf("%d leases were ended", n)
 	}
 }
 

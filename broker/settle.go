@@ -197,6 +197,10 @@ func (b *Broker) recordRevocation(ctx context.Context, key store.Key, answer err
 		if l, err = getLease(tx, key); err != nil || !askedFor(l) {
 			return err // somebody else brought it to its end
 		}
+		// Before it is asked whether its end has passed: this may be a later one.
+		if until := issuer.LivesUntil(answer); until.After(l.NotAfter) && !l.NotAfter.IsZero() {
+			l.NotAfter = until
+		}
 		now := b.now()
 		next, kind, err := revocation(l, now, answer)
 		switch {

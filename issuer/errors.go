@@ -49,6 +49,29 @@ func WaitsForPerson(err error) bool {
 	return ok && e.Kind == cred.Pending && e.Reason == ReasonPersonNeeded
 }
 
+// LivesError says, around an error of Revoke, until when a credential may live at its source that was not
+// revoked: the latest end that it can have, which may be later than what was asked for.
+type LivesError struct {
+	Until time.Time
+	Err   error
+}
+
+// Error returns the private text.
+func (e *LivesError) Error() string {
+	return fmt.Sprintf("%v (what it is about may live until %s)", e.Err, e.Until.UTC().Format(time.RFC3339))
+}
+
+// Unwrap returns what went wrong.
+func (e *LivesError) Unwrap() error { return e.Err }
+
+// LivesUntil returns the end that a LivesError tells of, zero where an error tells none.
+func LivesUntil(err error) time.Time {
+	if e, ok := errors.AsType[*LivesError](err); ok {
+		return e.Until
+	}
+	return time.Time{}
+}
+
 // Alarm returns the error, in err's chain, that people have to be told of at once: not a failure, but
 // what looks like an attack.
 func Alarm(err error) (*cred.Error, bool) {

@@ -36,7 +36,9 @@ type Spec struct {
 //
 // Revoke ends a credential at its source before it returns. It is idempotent: a handle that the
 // source does not know is success. It needs nothing of the lease but Handle. A lease that its source
-// can't end early (Revocable false) is refused with Kind Invalid.
+// can't end early (Revocable false) is refused with Kind Invalid, and so is a reservation under which
+// something may have been made that Revoke can't end; a LivesError around the error tells how long that may
+// live.
 //
 // Both keep within ctx's deadline and are safe for concurrent use.
 type Issuer interface {
@@ -45,7 +47,7 @@ type Issuer interface {
 }
 
 // Reserver is an Issuer that can name, before it mints, a handle under which everything that Issue
-// then makes for the same spec.ID can be revoked. The broker stores it with the intent, so that a
+// then makes for the same spec.ID can be revoked, or Revoke says that it may not be. The broker stores it with the intent, so that a
 // crash before the outcome leaves nothing that can't be taken back. A reservation that is never
 // used must be harmless and end by itself no later than spec.NotAfter.
 type Reserver interface {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/daypass-io/daypass/broker"
 	"github.com/daypass-io/daypass/internal/strictyaml"
+	"github.com/daypass-io/daypass/issuer"
 )
 
 // reloadInterval is how often the files that make up the rule set are looked at. Contents are
@@ -22,12 +23,13 @@ type reloader struct {
 	path    string
 	started *settings // what the process runs with; only the rules of later ones count
 	b       *broker.Broker
+	issuers map[string]issuer.Issuer
 	log     *slog.Logger
 	seen    [sha256.Size]byte // of the files' contents when they were last read
 }
 
-func newReloader(path string, s *settings, b *broker.Broker, log *slog.Logger) *reloader {
-	r := &reloader{path: path, started: s, b: b, log: log}
+func newReloader(path string, s *settings, b *broker.Broker, issuers map[string]issuer.Issuer, log *slog.Logger) *reloader {
+	r := &reloader{path: path, started: s, b: b, issuers: issuers, log: log}
 	r.seen = r.contents(s)
 	return r
 }
@@ -73,8 +75,18 @@ func (r *reloader) reload(ctx context.Context) {
 		r.seen = [sha256.Size]byte{} // try again
 		return
 	}
+	r.setPaths(next)
 	r.started.config.OnCall = next.config.OnCall
 	r.log.InfoContext(ctx, "the rules were loaded anew", "policy", next.config.Policy.Hash())
+}
+
+// setPaths tells issuers that list what lives at their source which paths targets read now.
+func (r *reloader) setPaths(next *settings) {
+	for name, i := range r.issuers {
+		if lists, ok := i.(interface{ SetPaths(paths []string) }); ok {
+			lists.SetPaths(next.pathsOf(name))
+		}
+	}
 }
 
 // onlyRules refuses a configuration whose targets need an issuer that does not run. Other changes

@@ -64,7 +64,7 @@ func serve(ctx context.Context, path string, stderr io.Writer, ready func(addr s
 		ready(listener.Addr().String())
 	}
 	background := []func(context.Context) error{
-		r.broker.Run, r.dispatcher.Run, newReloader(path, s, r.broker, logger).run,
+		r.broker.Run, r.dispatcher.Run, newReloader(path, s, r.broker, r.issuers, logger).run,
 		// Vault may fetch our keys to check who we are, so this comes when we serve.
 		func(ctx context.Context) error { checkIssuers(ctx, logger, r.issuers); return nil },
 	}

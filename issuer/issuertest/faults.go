@@ -102,6 +102,9 @@ func (h Harness) faultAtIssue(t *testing.T, fault Fault, n int) (came bool) {
 	case saysNoneMade(err):
 		h.checkError(t, err)
 		h.wantAlive(t, ctx, before)
+	case spec.Handle != "" && h.NotRevocable:
+		h.checkError(t, err)
+		h.wantNoPretence(t, ctx, direct, before, spec.Handle)
 	case spec.Handle != "":
 		h.checkError(t, err)
 		h.revoke(t, ctx, direct, spec.Handle) // by another process, as after a crash
@@ -136,6 +139,24 @@ func (h Harness) testLost(t *testing.T) {
 		t.Errorf("what was made ends at %v; had it been lost it would end at %v: %q", l.NotAfter, end, note)
 	}
 	h.end(t, ctx, iss, before, l)
+}
+
+// wantNoPretence revokes by a reservation, as after a crash, what can't be revoked: success is a promise
+// that nothing was made.
+func (h Harness) wantNoPretence(t *testing.T, ctx context.Context, iss issuer.Issuer, before int, handle string) {
+	t.Helper()
+	err := iss.Revoke(ctx, cred.Lease{Handle: handle})
+	left := h.alive(t, ctx) - before
+	switch {
+	case left > 1:
+		t.Errorf("one call left %d credentials", left)
+	case err == nil && left > 0:
+		t.Error("Revoke said that nothing is left, and a credential lives")
+	case err != nil && cred.KindOf(err) != cred.Invalid:
+		t.Errorf("Revoke of what may not be revocable: %v, want kind invalid", err)
+	case err != nil:
+		h.checkError(t, err)
+	}
 }
 
 func (h Harness) faultAtRevoke(t *testing.T, fault Fault, n int) (came bool) {

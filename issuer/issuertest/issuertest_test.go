@@ -240,6 +240,11 @@ func (c *client) NameOf(l cred.Lease) string {
 	return name[:min(len(name), 8)]
 }
 
+// newClient returns one with the flaw that this process is to have.
+func newClient(url string) *client {
+	return &client{url: url, flaw: os.Getenv(flawVariable), http: &http.Client{Timeout: 6 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
+}
+
 const flawVariable = "DAYPASS_ISSUERTEST_FLAW"
 
 // The suite passes an issuer without flaws. As a child of the next test, it judges one with a flaw.
@@ -254,7 +259,7 @@ func TestSuitePassesAGoodIssuer(t *testing.T) {
 	}
 	issuertest.Test(t, issuertest.Harness{
 		New: func(t *testing.T, url string) issuer.Issuer {
-			c := &client{url: url, flaw: os.Getenv(flawVariable), http: &http.Client{Timeout: 6 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}}
+			c := newClient(url)
 			if c.flaw == "loses" {
 				return struct {
 					issuer.Issuer
@@ -266,6 +271,42 @@ func TestSuitePassesAGoodIssuer(t *testing.T) {
 		},
 		Source: srv.URL, Works: s.works, Alive: s.alive, UnknownHandle: "nobody",
 		Spec: spec("x"), Brief: spec(brief),
+	})
+}
+
+// lasting is a client whose source can't end a token early, and that may have made one under a reservation.
+type lasting struct{ *client }
+
+func (c lasting) Reserve(_ context.Context, spec issuer.Spec) (string, error) {
+	return "r." + string(spec.ID), nil
+}
+
+func (c lasting) Issue(ctx context.Context, spec issuer.Spec) (cred.Credential, cred.Lease, error) {
+	made, l, err := c.client.Issue(ctx, spec)
+	l.Revocable = false
+	return made, l, err
+}
+
+func (c lasting) Revoke(_ context.Context, l cred.Lease) error {
+	if strings.HasPrefix(l.Handle, "r.") && c.flaw == "pretends" {
+		return nil
+	}
+	return &cred.Error{Kind: cred.Invalid, Op: "x", Public: "it lives until its end"}
+}
+
+// The same for an issuer that can't revoke.
+func TestSuitePassesAnIssuerThatCantRevoke(t *testing.T) {
+	s := &source{live: map[string]time.Time{}}
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	issuertest.Test(t, issuertest.Harness{
+		New: func(t *testing.T, url string) issuer.Issuer {
+			return lasting{newClient(url)}
+		},
+		Source: srv.URL, Works: s.works, Alive: s.alive, UnknownHandle: "nobody", NotRevocable: true,
+		Spec: func(notAfter time.Time) issuer.Spec {
+			return issuer.Spec{ID: cred.NewLeaseID(time.Now()), NotAfter: notAfter, Target: cred.Target{Name: "x"}}
+		},
 	})
 }
 
@@ -287,18 +328,22 @@ var flaws = map[string][]string{
 func TestSuiteFindsFlaws(t *testing.T) {
 	for part, all := range flaws {
 		for _, flaw := range all {
-			t.Run(flaw, func(t *testing.T) {
-				t.Parallel()
-				cmd := exec.Command(os.Args[0], "-test.run=^TestSuitePassesAGoodIssuer$/^("+part+")")
-				cmd.Env = append(os.Environ(), flawVariable+"="+flaw)
-				out, err := cmd.CombinedOutput()
-				if _, failed := errors.AsType[*exec.ExitError](err); !failed || !strings.Contains(string(out), "--- FAIL") {
-					t.Errorf("the suite passed an issuer that has a flaw: %v\n%s", err, out)
-				}
-				t.Log(firstComplaint(string(out)))
-			})
+			t.Run(flaw, func(t *testing.T) { wantFound(t, "^TestSuitePassesAGoodIssuer$/^("+part+")", flaw) })
 		}
 	}
+	t.Run("pretends", func(t *testing.T) { wantFound(t, "^TestSuitePassesAnIssuerThatCantRevoke$/^faults", "pretends") })
+}
+
+// wantFound runs a part of the suite over an issuer with a flaw, and wants it to fail.
+func wantFound(t *testing.T, run, flaw string) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], "-test.run="+run)
+	cmd.Env = append(os.Environ(), flawVariable+"="+flaw)
+	out, err := cmd.CombinedOutput()
+	if _, failed := errors.AsType[*exec.ExitError](err); !failed || !strings.Contains(string(out), "--- FAIL") {
+		t.Errorf("the suite passed an issuer that has a flaw: %v\n%s", err, out)
+	}
+	t.Log(firstComplaint(string(out)))
 }
 
 func firstComplaint(out string) string {

@@ -142,7 +142,9 @@ func (v *calmVault) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "auth/approle/login", path == "auth/token/create":
 		_, _ = io.WriteString(w, `{"auth":{"client_token":"t","accessor":"a","lease_duration":3600,"renewable":true,"orphan":true}}`)
 	case path == "database/creds/a":
-		_, _ = io.WriteString(w, `{"lease_id":"database/creds/a/1","lease_duration":60,"data":{"username":"u","password":"p"}}`)
+		_, _ = io.WriteString(w, `{"request_id":"r","lease_id":"database/creds/a/1","lease_duration":60,"data":{"username":"u","password":"p"}}`)
+	case path == "auth/token/revoke-accessor", path == "sys/leases/revoke":
+		w.WriteHeader(http.StatusNoContent)
 	default:
 		_, _ = io.WriteString(w, `{"data":{}}`)
 	}

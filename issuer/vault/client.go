@@ -149,12 +149,16 @@ func (c *client) send(ctx context.Context, r request, after *time.Duration) (*ap
 		defer func() { _ = resp.Body.Close() }()
 	}
 	if err != nil {
-		return nil, err
+		return nil, believed(resp, err)
 	}
 	if r.read != nil {
 		return nil, r.read(resp.Body)
 	}
-	return api.ParseSecret(resp.Body)
+	answer, err := api.ParseSecret(resp.Body)
+	if err == nil && answer == nil && resp.StatusCode != http.StatusNoContent { // Vault says nothing with 204 alone
+		return nil, &strangerError{resp.StatusCode}
+	}
+	return answer, err
 }
 
 // dress puts on a request what does not stand in its path or body.

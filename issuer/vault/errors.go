@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -82,12 +83,53 @@ func responseStatus(err error) int {
 	return 0
 }
 
-// statusOf is the HTTP status of a request's failure; zero for none.
+// strangerError is an answer that Vault did not give: an ingress without a backend answers 404 to
+// everything, a proxy 200 with a page to sign in. It tells nothing of what Vault has done or knows, so it
+// counts as none.
+type strangerError struct{ status int }
+
+// Error returns the private text.
+func (e *strangerError) Error() string {
+	return fmt.Sprintf("status %d came from something before Vault and not from Vault itself", e.status)
+}
+
+// believed returns the error for an answer of status 4xx if its body is Vault's own, else a strangerError.
+// Others mean no more than that nobody knows, whoever gave them.
+func believed(answer *api.Response, err error) error {
+	if answer == nil || answer.StatusCode < 400 || answer.StatusCode >= 500 {
+		return err
+	}
+	var body struct {
+		Errors      []string `json:"errors"`      // of nearly all; empty where a list would be
+		LeaseID     *string  `json:"lease_id"`    // of an answer with data, such as about a deleted version
+		Initialized *bool    `json:"initialized"` // of sys/health, which answers 472 and 473
+	}
+	read := json.NewDecoder(answer.Body).Decode(&body)
+	if read != nil || body.Errors == nil && body.LeaseID == nil && body.Initialized == nil {
+		return &strangerError{answer.StatusCode}
+	}
+	return err
+}
+
+// ownWord reports whether a success is Vault's own: one without a body, or one that tells which request of
+// Vault's it is of, or a wrapping.
+func ownWord(answer *api.Secret) bool {
+	return answer == nil || answer.RequestID != "" || answer.WrapInfo != nil
+}
+
+// statusOf is the HTTP status of a request's failure; zero for none, or for one that is not Vault's.
 func statusOf(err error) int {
 	if e, ok := errors.AsType[*callError](err); ok {
 		return e.status
 	}
 	return 0
+}
+
+// nothingListed reports whether Vault answered a list with its word for "nothing": 404 and no error. With
+// an error it knows no such path, as where the namespace is wrong.
+func nothingListed(err error) bool {
+	r, ok := errors.AsType[*api.ResponseError](err)
+	return ok && statusOf(err) == http.StatusNotFound && len(r.Errors) == 0
 }
 
 // passing reports whether the same request may go well a moment later: no answer, a quota (429),

@@ -33,10 +33,11 @@ type fake struct {
 	seen  []string                    // "METHOD path?query body"
 	heads []http.Header               // of the same requests
 	on    map[string]http.HandlerFunc // by "METHOD path"
+	rest  http.HandlerFunc            // what is not among them
 }
 
 func newFake(t *testing.T, tls bool) *fake {
-	f := &fake{}
+	f := &fake{rest: status(http.StatusNotFound, `{"errors":[]}`)}
 	f.on = map[string]http.HandlerFunc{
 		"PUT auth/approle/login":         answer(`{"auth":{"client_token":"parent","accessor":"pa","lease_duration":3600,"renewable":true}}`),
 		"GET auth/token/lookup-self":     answer(`{"data":{"type":"service","ttl":3600,"period":3600,"explicit_max_ttl":0,"num_uses":0,"renewable":true,"policies":["p"]}}`),
@@ -55,7 +56,13 @@ func newFake(t *testing.T, tls bool) *fake {
 	return f
 }
 
-func answer(body string) http.HandlerFunc { return status(http.StatusOK, body) }
+// answer is a success; without a body it is Vault's 204.
+func answer(body string) http.HandlerFunc {
+	if body == "" {
+		return status(http.StatusNoContent, "")
+	}
+	return status(http.StatusOK, strings.Replace(body, "{", `{"request_id":"r",`, 1))
+}
 
 func status(code int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -74,10 +81,10 @@ func (f *fake) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	f.seen = append(f.seen, strings.TrimSpace(line+" "+string(body)))
 	f.heads = append(f.heads, r.Header)
-	handler := f.on[key]
+	handler, rest := f.on[key], f.rest
 	f.mu.Unlock()
 	if handler == nil {
-		handler = status(http.StatusNotFound, `{"errors":[]}`)
+		handler = rest
 	}
 	handler(w, r)
 }
@@ -86,6 +93,16 @@ func (f *fake) handle(key string, h http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.on[key] = h
+}
+
+// all answers everything in the same way.
+func (f *fake) all(h http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key := range f.on {
+		f.on[key] = h
+	}
+	f.rest = h
 }
 
 // count returns how many requests began with a prefix.
@@ -177,6 +194,45 @@ func TestEngines(t *testing.T) {
 			map[string]string{"token": "t"},
 			true, "",
 		},
+		"google cloud token": {
+			source("gcp/roleset/r/token", "gcp", nil), "GET gcp/roleset/r/token",
+			fmt.Sprintf(`{"lease_id":"","lease_duration":0,"data":{"token":"t","token_ttl":3590,"expires_at_seconds":%d}}`, expiration.Unix()),
+			"GET gcp/roleset/r/token", cred.Bearer,
+			map[string]string{"token": "t"},
+			false, "later than was asked",
+		},
+		"pki that is not known as such": {
+			source("pki/issue/r", "custom", map[string]string{"method": "write"}), "PUT pki/issue/r",
+			fmt.Sprintf(`{"data":{"certificate":"c","private_key":"k","expiration":%d}}`, expiration.Unix()),
+			`PUT pki/issue/r {}`, cred.TLS,
+			map[string]string{"certificate": "c", "private_key": "k"},
+			false, "later than was asked",
+		},
+		"aws static role": {
+			source("aws/static-creds/r", "aws", nil), "GET aws/static-creds/r",
+			fmt.Sprintf(`{"data":{"access_key":"a","secret_key":"s","expiration":%q}}`, expiration.UTC().Format(time.RFC3339)),
+			"GET aws/static-creds/r?ttl=15m0s", cred.AWS,
+			map[string]string{"access_key_id": "a", "secret_access_key": "s"},
+			false, "later than was asked",
+		},
+		"identity token": {
+			source("identity/oidc/token/r", "identity", nil), "GET identity/oidc/token/r",
+			`{"data":{"client_id":"c","token":"t","ttl":86400}}`,
+			"GET identity/oidc/token/r", cred.Bearer,
+			map[string]string{"token": "t"},
+			false, "later than was asked",
+		},
+		"aws sts as values": {
+			func() issuer.Spec {
+				s := source("aws/sts/r", "aws", map[string]string{"method": "write"})
+				s.Target.Credential.Type = cred.KV
+				return s
+			}(), "PUT aws/sts/r",
+			`{"lease_id":"aws/sts/r/1","lease_duration":900,"data":{"access_key":"a","secret_key":"s","security_token":"t"}}`,
+			`PUT aws/sts/r {"ttl":"15m0s"}`, cred.KV,
+			map[string]string{"access_key": "a", "secret_key": "s", "security_token": "t"},
+			false, "later than was asked",
+		},
 		"unknown": {
 			source("x/y", "x", nil), "GET x/y", `{"lease_id":"x/y/1","lease_duration":60,"data":{"a":"b","n":7,"none":null}}`,
 			"GET x/y", cred.KV,
@@ -198,14 +254,21 @@ func TestEngines(t *testing.T) {
 			if n := f.count(tc.sent); n != 1 {
 				t.Errorf("%q was sent %d times, of\n%s", tc.sent, n, strings.Join(f.seen, "\n"))
 			}
-			if l.Revocable != tc.revocable || (l.Handle != "") != tc.revocable || !strings.Contains(l.Note, tc.note) {
+			leased := strings.Contains(tc.answer, `"lease_id":"`+tc.spec.Target.Credential.Path)
+			if l.Revocable != tc.revocable || (l.Handle != "") != leased || !strings.Contains(l.Note, tc.note) {
 				t.Errorf("lease %+v, want revocable %v and a note of %q", l, tc.revocable, tc.note)
 			}
 			if l.NotAfter.After(tc.spec.NotAfter) && l.Note == "" {
 				t.Errorf("the lease ends later than asked and does not say so")
 			}
-			if (name == "pki without lease" || name == "kubernetes, account of its own") && !l.NotAfter.Equal(expiration) {
-				t.Errorf("it ends %v, the lease says %v", expiration, l.NotAfter)
+			if told := strings.Contains(tc.answer, `"exp`) || name == "kubernetes, account of its own"; told && (!l.NotAfter.Equal(expiration) || !c.NotAfter.Equal(expiration)) {
+				t.Errorf("it ends %v, the lease says %v, the credential %v", expiration, l.NotAfter, c.NotAfter)
+			}
+			if err := iss.Revoke(t.Context(), l); (err == nil) != tc.revocable || err != nil && cred.KindOf(err) != cred.Invalid {
+				t.Errorf("Revoke: %v, want it revocable %v", err, tc.revocable)
+			}
+			if _, err := iss.Renew(t.Context(), l, in(time.Hour)); !tc.revocable && cred.KindOf(err) != cred.Invalid {
+				t.Errorf("Renew: %v, want kind invalid", err)
 			}
 		})
 	}

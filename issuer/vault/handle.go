@@ -15,11 +15,13 @@ const handleVersion = 1
 // what the broker's token may revoke.
 type handle struct {
 	Version  int    `json:"v"`
-	Accessor string `json:"accessor"`        // of the lease's own token
-	Path     string `json:"path"`            // that was read, or is to be
-	Engine   string `json:"engine"`          // the engine's type, empty where it is not known
-	End      int64  `json:"end,omitempty"`   // of the lease's own token, which nothing outlives, in Unix seconds
-	Lease    string `json:"lease,omitempty"` // Vault's lease ID, once it is known
+	Accessor string `json:"accessor"`         // of the lease's own token
+	Path     string `json:"path"`             // that was read, or is to be
+	Engine   string `json:"engine"`           // the engine's type, empty where it is not known
+	End      int64  `json:"end,omitempty"`    // of the lease's own token, which no lease of it outlives, in Unix seconds
+	TTL      int64  `json:"ttl,omitempty"`    // that the target asks for, in seconds, where it does
+	Lease    string `json:"lease,omitempty"`  // Vault's lease ID, once it is known
+	Stands   bool   `json:"stands,omitempty"` // what was issued lives on when the lease has ended
 }
 
 func (h handle) String() string {

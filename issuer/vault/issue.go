@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
@@ -95,6 +96,9 @@ func (i *Issuer) mint(ctx context.Context, f *flight) (cred.Credential, cred.Lea
 		asked = time.Now()
 		return i.client.doWithin(ctx, mintTimeout, src.req)
 	})
+	if err == nil && !ownWord(answer) {
+		err = &callError{op: src.req.method + " " + src.req.path, err: &strangerError{http.StatusOK}}
+	}
 	if err != nil {
 		err = minting("vault.issue", err)
 		if cred.KindOf(err) == cred.Invalid || errors.Is(err, issuer.ErrNotIssued) {
@@ -117,22 +121,21 @@ func (i *Issuer) mint(ctx context.Context, f *flight) (cred.Credential, cred.Lea
 	c.handle.Lease = answer.LeaseID
 	made, err := src.credential(answer.Data)
 	if err != nil {
-		return cred.Credential{}, cred.Lease{}, i.undo(ctx, c.handle, err)
+		return cred.Credential{}, cred.Lease{}, i.undo(ctx, c.handle, answer.Data, err)
 	}
-	made, lease := leased(spec, src, c, made, answer, asked)
+	made, lease := leased(spec, c, made, answer, asked)
 	return made, i.joined(ctx, made, lease), nil
 }
 
 // leased says what the lease is: it ends with Vault's lease or with the child, whichever is first.
-func leased(spec issuer.Spec, src source, c child, made cred.Credential, answer *api.Secret, asked time.Time) (cred.Credential, cred.Lease) {
+func leased(spec issuer.Spec, c child, made cred.Credential, answer *api.Secret, asked time.Time) (cred.Credential, cred.Lease) {
 	end := asked.Add(time.Duration(answer.LeaseDuration) * time.Second)
-	if isSTS(src, made) {
-		made.NotAfter = end
-		return made, standing(end, spec.NotAfter, "AWS keeps STS credentials valid until their own end; nobody can end them earlier")
-	}
-	if src.engine == "kubernetes" && !madeAccount(answer.Data) {
-		made.NotAfter = tokenEnd(made, end)
-		return made, standing(made.NotAfter, spec.NotAfter, "the token is of a service account that Vault did not make for it, so Kubernetes keeps it valid until its own end")
+	if note := outlives(answer.Data); note != "" {
+		made.NotAfter = tokenEnd(answer.Data, end)
+		lease := standing(made.NotAfter, spec.NotAfter, note)
+		c.handle.Stands = true
+		lease.Handle = c.handle.String() // by which it is known in Vault's list
+		return made, lease
 	}
 	if answer.LeaseDuration == 0 || end.After(c.end) {
 		end = c.end
@@ -143,22 +146,29 @@ func leased(spec issuer.Spec, src source, c child, made cred.Credential, answer 
 	}
 }
 
-// isSTS reports whether a credential is one of AWS STS, which revoking its lease does not end
-// (Vault's AWS engine makes users of IAM without a session token).
-func isSTS(src source, c cred.Credential) bool {
-	_, session := c.Fields["session_token"]
-	return c.Type == cred.AWS && session && (src.engine == "aws" || src.engine == "")
-}
-
 // discard ends a child that nothing hangs on. It ends by itself too, so a failure is no matter.
 func (i *Issuer) discard(ctx context.Context, h handle) { _ = i.revokeToken(ctx, h.Accessor) }
 
-// undo takes back a credential that can't be used.
-func (i *Issuer) undo(ctx context.Context, h handle, why error) error {
+// undo takes back a credential that can't be used, of which Vault sent some data.
+func (i *Issuer) undo(ctx context.Context, h handle, data map[string]any, why error) error {
 	if err := i.revokeBoth(ctx, h); err != nil {
 		return &cred.Error{Kind: cred.Unavailable, Op: "vault.issue", Public: publicLost, Err: errors.Join(why, err)}
 	}
+	if outlives(data) != "" {
+		return madeForNobody(why)
+	}
 	return why
+}
+
+// madeForNobody is the error for something that was made, can't be used and can't be taken back: of kind
+// Unavailable, since every other one promises that nothing was made.
+func madeForNobody(why error) error {
+	e := &cred.Error{Kind: cred.Unavailable, Op: "vault.issue", Public: publicLost, Err: why}
+	if made, ok := errors.AsType[*cred.Error](why); ok {
+		e.Reason = made.Reason
+		e.Public = made.Public + "; what Vault made all the same can't be ended before its own end"
+	}
+	return e
 }
 
 func answerData(answer *api.Secret) map[string]any {

@@ -21,7 +21,7 @@ import (
 // A lease's ID is no secret: it takes a token with the right to it to do anything with one.
 func (i *Issuer) Live(ctx context.Context) ([]string, error) {
 	var all []string
-	for _, path := range i.cfg.Paths {
+	for _, path := range *i.paths.Load() {
 		m, err := i.mount(ctx, path)
 		if err != nil {
 			return nil, listFailed(err)
@@ -43,7 +43,7 @@ func (i *Issuer) Live(ctx context.Context) ([]string, error) {
 // as after a crash, and for a path that Live does not list.
 func (i *Issuer) NameOf(l cred.Lease) string {
 	h, err := parseHandle(l.Handle)
-	if err != nil || !slices.Contains(i.cfg.Paths, h.Path) {
+	if err != nil || !slices.Contains(*i.paths.Load(), h.Path) {
 		return ""
 	}
 	return h.Lease
@@ -76,7 +76,7 @@ func (i *Issuer) listLeases(ctx context.Context, path string) ([]string, error) 
 			})
 		},
 	})
-	if statusOf(err) == http.StatusNotFound {
+	if nothingListed(err) {
 		return nil, nil
 	}
 	if err != nil {

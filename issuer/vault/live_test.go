@@ -68,6 +68,7 @@ func TestLiveAnswers(t *testing.T) {
 		"some":               {answer(`{"request_id":"r","data":{"key_info":{"b":{"x":[1]}},"keys":["b","a"]},"warnings":null}`), []string{"db/creds/r/a", "db/creds/r/b"}, cred.Internal},
 		"with folders":       {answer(`{"data":{"keys":["a","other/"]}}`), []string{"db/creds/r/a"}, cred.Internal},
 		"an empty list":      {answer(`{"data":{"keys":[]}}`), nil, cred.Internal},
+		"no such path":       {status(404, `{"errors":["no handler for route \"sys/leases/lookup/db/creds/r/\". route entry not found."]}`), nil, cred.Unavailable},
 		"forbidden":          {status(403, `{"errors":["permission denied"]}`), nil, cred.Denied},
 		"sealed":             {status(503, `{"errors":["sealed"]}`), nil, cred.Unavailable},
 		"without keys":       {answer(`{"data":{}}`), nil, cred.Unavailable},
@@ -127,6 +128,54 @@ func TestLiveManyNames(t *testing.T) {
 		}
 		if first := got[0]; !strings.HasPrefix(first, "db/creds/r/h4ndle") {
 			t.Errorf("the first is %q", first)
+		}
+	}
+}
+
+// What is listed has a name, also where nobody can end it: or it would be a stray.
+func TestStandingLeaseIsListedByItsName(t *testing.T) {
+	for name, answered := range map[string]string{
+		"aws/sts/r":          `{"lease_id":"aws/sts/r/1","lease_duration":900,"data":{"access_key":"a","secret_key":"s","security_token":"t"}}`,
+		"kubernetes/creds/r": `{"lease_id":"kubernetes/creds/r/1","lease_duration":600,"data":{"service_account_name":"builder","service_account_token":"t"}}`,
+	} {
+		f := newFake(t, false)
+		engine, _, _ := strings.Cut(name, "/")
+		f.handle("PUT "+name, answer(answered))
+		f.handle("GET sys/leases/lookup/"+name, answer(`{"data":{"keys":["1"]}}`))
+		cfg := f.config()
+		cfg.Paths = []string{name}
+		iss := newIssuer(t, cfg)
+		_, l, err := iss.Issue(t.Context(), source(name, engine, map[string]string{"method": "write"}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		live, err := iss.Live(t.Context())
+		if err != nil || !slices.Equal(live, []string{iss.NameOf(l)}) {
+			t.Errorf("%q is listed, %v, and the lease is known as %q", live, err, iss.NameOf(l))
+		}
+	}
+}
+
+// A path that is added later is listed and named from then on, and one that is taken out no more.
+func TestSetPaths(t *testing.T) {
+	f := newFake(t, false)
+	f.handle("GET sys/leases/lookup/db/creds/r", answer(`{"data":{"keys":["1"]}}`))
+	f.handle("GET sys/leases/lookup/db/creds/q", answer(`{"data":{"keys":["2"]}}`))
+	cfg := f.config()
+	cfg.Paths = []string{"db/creds/r"}
+	iss := newIssuer(t, cfg)
+	added := cred.Lease{Handle: `{"v":1,"accessor":"ca","path":"db/creds/q","engine":"database","lease":"db/creds/q/2"}`}
+	for _, tc := range []struct{ paths, live []string }{
+		{nil, []string{"db/creds/r/1"}},
+		{[]string{"db/creds/r", "db/creds/q"}, []string{"db/creds/q/2", "db/creds/r/1"}},
+		{[]string{"db/creds/r"}, []string{"db/creds/r/1"}},
+	} {
+		if tc.paths != nil {
+			iss.SetPaths(tc.paths)
+		}
+		got, err := iss.Live(t.Context())
+		if err != nil || !slices.Equal(got, tc.live) || slices.Contains(got, "db/creds/q/2") != (iss.NameOf(added) != "") {
+			t.Errorf("with %q: %q, %v, want %q; the name is %q", tc.paths, got, err, tc.live, iss.NameOf(added))
 		}
 	}
 }

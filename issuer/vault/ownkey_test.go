@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -11,6 +12,8 @@ import (
 	"encoding/asn1"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"strings"
@@ -22,6 +25,7 @@ import (
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/e2e/peers"
 	"github.com/daypass-io/daypass/issuer"
+	"github.com/daypass-io/daypass/issuer/issuertest"
 )
 
 // request makes a certificate request and returns it as DER, with its public key.
@@ -103,6 +107,7 @@ func (w *world) testPKI(t *testing.T) {
 			}
 		})
 	}
+	t.Run("contract", func(t *testing.T) { w.testPKIContract(t, inPEM(der)) })
 	t.Run("role refuses", func(t *testing.T) {
 		der, _ := request(t, named("a.example.org"))
 		if _, _, err := iss.Issue(t.Context(), sends("pki/sign/web", map[string]string{"csr": inPEM(der)}, nil)); cred.KindOf(err) != cred.Invalid {
@@ -111,16 +116,54 @@ func (w *world) testPKI(t *testing.T) {
 	})
 }
 
+// What no lease ends holds to the contract too: it is never said to be revoked.
+func (w *world) testPKIContract(t *testing.T, csr string) {
+	issuertest.Test(t, issuertest.Harness{
+		New: func(t *testing.T, baseURL string) issuer.Issuer {
+			cfg := w.config()
+			cfg.Address, cfg.Paths = baseURL, []string{"pki/sign/web"}
+			return newIssuer(t, cfg)
+		},
+		Source: w.URL, NotRevocable: true,
+		Spec: func(notAfter time.Time) issuer.Spec {
+			s := sends("pki/sign/web", map[string]string{"csr": csr}, nil)
+			s.NotAfter = notAfter
+			return s
+		},
+		Works: func(ctx context.Context, c cred.Credential) error {
+			block, _ := pem.Decode(c.Fields["certificate"].Reveal())
+			certificate, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return err
+			}
+			s, err := w.Client.Logical().ReadWithContext(ctx, certificatePath(certificate))
+			if err == nil && s == nil {
+				err = errors.New("Vault does not know the certificate")
+			}
+			return err
+		},
+		Alive: func(ctx context.Context) (int, error) {
+			s, err := w.Client.Logical().ListWithContext(ctx, "pki/certs")
+			if err != nil {
+				return 0, err
+			}
+			return len(s.Data["keys"].([]any)), nil
+		},
+		UnknownHandle: `{"v":1,"accessor":"nobodysaccessor","path":"pki/sign/web","engine":"pki"}`,
+	})
+}
+
+// certificatePath is where Vault shows a certificate.
+func certificatePath(c *x509.Certificate) string {
+	return "pki/cert/" + strings.ReplaceAll(fmt.Sprintf("% x", c.SerialNumber.Bytes()), " ", "-")
+}
+
 func (w *world) wantRevokedSerial(t *testing.T, err error, certificate *x509.Certificate) {
 	t.Helper()
 	if err != nil {
 		t.Errorf("Revoke: %v", err)
 	}
-	var serial []string
-	for _, b := range certificate.SerialNumber.Bytes() {
-		serial = append(serial, string("0123456789abcdef"[b>>4])+string("0123456789abcdef"[b&15]))
-	}
-	s, err := w.Client.Logical().ReadWithContext(t.Context(), "pki/cert/"+strings.Join(serial, "-"))
+	s, err := w.Client.Logical().ReadWithContext(t.Context(), certificatePath(certificate))
 	if err != nil || s == nil || s.Data["revocation_time_rfc3339"] == "" {
 		t.Errorf("the certificate is not revoked: %v, %v", s, err)
 	}

@@ -61,8 +61,8 @@ func renewable(l cred.Lease) (handle, error) {
 		return handle{}, notRenewable("NOT_RENEWABLE", public, errors.New("vault: there is no lease"))
 	}
 	h, err := parseHandle(l.Handle)
-	if err == nil && (h.Lease == "" || h.End == 0) {
-		err = notRenewable("NOT_RENEWABLE", public, errors.New("vault: the handle lacks the lease or its token's end"))
+	if err == nil && (h.Lease == "" || h.End == 0 || h.Stands) {
+		err = notRenewable("NOT_RENEWABLE", public, errors.New("vault: the handle lacks the lease or its token's end, or renewing that changes nothing"))
 	}
 	return h, err
 }

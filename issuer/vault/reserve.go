@@ -64,7 +64,7 @@ func (i *Issuer) newChild(ctx context.Context, spec issuer.Spec, src source) (ch
 	}
 	c := child{
 		id: spec.ID, token: cred.SecretString(answer.Auth.ClientToken),
-		handle: handle{Accessor: answer.Auth.Accessor, Path: src.req.path, Engine: src.engine},
+		handle: handle{Accessor: answer.Auth.Accessor, Path: src.req.path, Engine: src.engine, TTL: askedTTL(src.want.Params)},
 		end:    asked.Add(min(life, time.Duration(answer.Auth.LeaseDuration)*time.Second)),
 	}
 	if !answer.Auth.Orphan {

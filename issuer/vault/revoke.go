@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,19 +24,25 @@ const lookups = 8
 // the token, which makes Vault end that token's leases in the background, and then watches the
 // leases of the path until none is left that has passed its end.
 //
-// It fails with kind Unavailable where the end is not confirmed in time, and may then be repeated; and
-// with kind Invalid and the reason LEASE_IRREVOCABLE where Vault has given up on ending the lease.
+// It fails with kind Unavailable where the end is not confirmed in time, and may then be repeated; with
+// kind Invalid and the reason LEASE_IRREVOCABLE where Vault has given up on ending the lease; and with kind
+// Invalid and the reason NOT_REVOCABLE where something may live that ends with no lease, as a certificate
+// of which no answer came. An issuer.LivesError tells how long.
 func (i *Issuer) Revoke(ctx context.Context, l cred.Lease) error {
 	if l.Handle == "" {
-		return &cred.Error{
-			Kind: cred.Invalid, Op: "vault.revoke", Reason: "NOT_REVOCABLE",
-			Public: "this credential can't be ended before its own end; replace the secret in Vault if it must end now",
-		}
+		return errStands
 	}
 	h, err := parseHandle(l.Handle)
 	if err != nil {
 		return err
 	}
+	if h.Stands {
+		return errStands
+	}
+	return h.livesOn(i.revoke(ctx, h))
+}
+
+func (i *Issuer) revoke(ctx context.Context, h handle) error {
 	if err := i.awaitLanding(ctx, h.Accessor); err != nil {
 		return err
 	}
@@ -59,13 +66,15 @@ func (i *Issuer) Revoke(ctx context.Context, l cred.Lease) error {
 	if err := i.awaitEnded(ctx, h.Path); err != nil {
 		return err
 	}
-	if h.Engine == "aws" {
-		return &cred.Error{
-			Kind: cred.Invalid, Op: "vault.revoke", Reason: "NOT_REVOCABLE",
-			Public: "Vault has ended the lease, but if AWS STS made the credential, AWS keeps it valid until its own end",
-		}
+	if !endsWithToken(h.Engine, h.Path) {
+		return h.errMayLive()
 	}
 	return nil
+}
+
+var errStands = &cred.Error{
+	Kind: cred.Invalid, Op: "vault.revoke", Reason: "NOT_REVOCABLE",
+	Public: "this credential can't be ended before its own end; replace the secret in Vault if it must end now",
 }
 
 // forget drops the token of a reservation, so that Issue can't use it any more, and reports whether
@@ -81,7 +90,7 @@ func (i *Issuer) forget(h handle) (unspent bool) {
 // revokeBoth ends a lease and then its token. The token is ended even if the lease can't be, since
 // Vault then keeps trying by itself.
 func (i *Issuer) revokeBoth(ctx context.Context, h handle) error {
-	_, err := i.asBroker(ctx, request{method: "POST", path: "sys/leases/revoke", body: map[string]any{"lease_id": h.Lease, "sync": true}})
+	err := i.confirmed(ctx, request{method: "POST", path: "sys/leases/revoke", body: map[string]any{"lease_id": h.Lease, "sync": true}})
 	tokenErr := i.revokeToken(ctx, h.Accessor)
 	if err == nil {
 		return tokenErr
@@ -95,11 +104,21 @@ func (i *Issuer) revokeBoth(ctx context.Context, h handle) error {
 // revokeToken ends a lease's token. Vault answers 200 with a warning for an accessor that it does
 // not know, older ones 400 or 404; all of them mean that it is gone.
 func (i *Issuer) revokeToken(ctx context.Context, accessor string) error {
-	_, err := i.asBroker(ctx, request{method: "POST", path: "auth/token/revoke-accessor", body: map[string]any{"accessor": accessor}})
+	err := i.confirmed(ctx, request{method: "POST", path: "auth/token/revoke-accessor", body: map[string]any{"accessor": accessor}})
 	if s := statusOf(err); err == nil || s == 400 || s == 404 {
 		return nil
 	}
 	return revokeFailed(err)
+}
+
+// confirmed makes a request that ends something, and takes nothing but Vault's own word for success: an
+// answer without a body, or one with warnings.
+func (i *Issuer) confirmed(ctx context.Context, r request) error {
+	answer, err := i.asBroker(ctx, r)
+	if err == nil && !ownWord(answer) {
+		return &callError{op: r.method + " " + r.path, err: &strangerError{http.StatusOK}}
+	}
+	return err
 }
 
 func revokeFailed(err error) error {
@@ -168,8 +187,11 @@ func (i *Issuer) isEnding(ctx context.Context, lease string) (bool, error) {
 	if s := statusOf(err); s == 400 || s == 404 {
 		return false, nil
 	}
-	if err != nil || answer == nil {
+	if err != nil {
 		return false, err
+	}
+	if answerData(answer)["ttl"] == nil {
+		return false, &callError{op: "POST sys/leases/lookup", err: &strangerError{http.StatusOK}}
 	}
 	return answer.Data["expire_time"] != nil && number(answer.Data["ttl"]) <= 0, nil
 }

@@ -73,7 +73,7 @@ func hasLeases(engine string) bool {
 // missingRights tells which rights the issuer lacks for what is configured.
 func (i *Issuer) missingRights(ctx context.Context, at server) ([]string, error) {
 	needs, leases := i.ownRights(), false
-	for _, path := range i.cfg.Paths {
+	for _, path := range *i.paths.Load() {
 		m, err := i.mount(ctx, path)
 		if err != nil {
 			return nil, err

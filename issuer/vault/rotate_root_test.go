@@ -371,7 +371,7 @@ func (w *rootWorld) testLostRotation(t *testing.T) {
 		t.Error(err)
 	}
 	deny = func(*http.Request) bool { return true }
-	front.Answer(1, deny, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusForbidden) }))
+	front.Answer(1, deny, trouble(http.StatusForbidden, "permission denied", ""))
 	if _, err := x.Switch(t.Context(), issuer.Rotation{ID: "rot-3", Attempt: 1}); cred.KindOf(err) != cred.Denied {
 		t.Errorf("refused in the first try: %v, want kind denied", err)
 	}

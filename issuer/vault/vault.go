@@ -13,7 +13,9 @@ package vault
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -42,7 +44,8 @@ type Config struct {
 	// broker has stopped or signed in anew, and which then ends within its period.
 	TokenRole string
 
-	// Paths are the paths that targets read, e.g. "database/creds/orders-ro", for Check to look at.
+	// Paths are the paths that targets read, e.g. "database/creds/orders-ro", for Check to look at and
+	// Live to list. SetPaths replaces them.
 	Paths []string
 
 	// AuditDevice is the path of one of Vault's audit devices, e.g. "file". Where it is set, the note of
@@ -65,6 +68,8 @@ type Issuer struct {
 	calm   *calm
 
 	flying *flights.Group // requests that mint
+
+	paths atomic.Pointer[[]string] // see Config.Paths; what it points to does not change
 
 	mu       sync.Mutex         // owns what follows
 	children map[string]child   // reserved and not yet spent, by accessor
@@ -95,7 +100,14 @@ func New(cfg Config) (*Issuer, error) {
 		mounts: mounts{known: map[string]mount{}}, children: map[string]child{}, flights: map[string]*flight{}, turns: map[string]*turn{},
 		calm: newCalm(), flying: flights.New(),
 	}
+	i.SetPaths(cfg.Paths)
 	return i, nil
+}
+
+// SetPaths replaces Config.Paths, where targets have been added or taken out.
+func (i *Issuer) SetPaths(paths []string) {
+	paths = slices.Clone(paths)
+	i.paths.Store(&paths)
 }
 
 // Close waits for requests that are minting now, for no longer than Timeout, and stops renewing the

@@ -43,6 +43,7 @@ path "sys/leases/lookup" { capabilities = ["update"] }
 path "sys/leases/renew" { capabilities = ["update"] }
 path "sys/leases" { capabilities = ["read", "sudo"] }
 path "sys/leases/lookup/database/creds/*" { capabilities = ["list", "sudo"] }
+path "sys/leases/lookup/pki/*" { capabilities = ["list", "sudo"] }
 path "database/creds/*" { capabilities = ["read"] }
 path "database/static-creds/*" { capabilities = ["read"] }
 path "secret/data/*" { capabilities = ["read"] }
