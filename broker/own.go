@@ -130,7 +130,7 @@ func (b *Broker) loseOwn(ctx context.Context, is issuer.Issuer, own Own, why err
 // EndOwn ends a credential that the broker needs no more, where its source can: every other one ends by
 // itself, as its entry says. Each is ended once.
 func (b *Broker) EndOwn(ctx context.Context, own Own) {
-	if !b.owns.take(own.lease.ID) {
+	if !b.owns.take(own.lease.ID, b.now()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ownEndTimeout)
@@ -219,7 +219,7 @@ func (b *Broker) ownEvent(kind audit.Kind, own Own) audit.Event {
 	}
 }
 
-// owns are the credentials of the broker's own that can be ended, which this process has minted. The zero value is ready.
+// owns are the credentials of the broker's own that live, which this process has minted. The zero value is ready.
 type owns struct {
 	mu   sync.Mutex
 	live map[cred.LeaseID]Own // owner: mu
@@ -232,17 +232,20 @@ func (o *owns) add(own Own, now time.Time) {
 	if o.live == nil {
 		o.live = map[cred.LeaseID]Own{}
 	}
-	maps.DeleteFunc(o.live, func(_ cred.LeaseID, old Own) bool { return !old.canEnd(now) })
+	maps.DeleteFunc(o.live, func(_ cred.LeaseID, old Own) bool { return ended(old.lease, now) })
 	o.live[own.lease.ID] = own
 }
 
-// take reports whether one is still there, and forgets it.
-func (o *owns) take(id cred.LeaseID) bool {
+// take reports whether one is still there and can be ended, and forgets it then: what can't be ended is the
+// broker's until its own end, and no stray.
+func (o *owns) take(id cred.LeaseID, now time.Time) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	_, there := o.live[id]
+	if !o.live[id].canEnd(now) {
+		return false
+	}
 	delete(o.live, id)
-	return there
+	return true
 }
 
 func (o *owns) takeAll() []Own {

@@ -224,6 +224,32 @@ func TestReconcileOwn(t *testing.T) {
 	}
 }
 
+// What the broker has for itself and nobody can end is no stray either, also once the broker needs it no more.
+func TestReconcileOwnThatStands(t *testing.T) {
+	w := newReconciling(t)
+	w.change = func(c *Config) { c.Issuers["short"] = lasting{c.Issuers["short"].(fakeRenewer)} }
+	w.start()
+	w.reconciler = w.newReconciler()
+	mint := func() Own {
+		own, err := w.MintOwn(w.context(), "a test", cred.CredentialSource{Issuer: "short", Path: "creds/own"}, w.now().Add(time.Hour))
+		w.must(err)
+		return own
+	}
+	w.EndOwn(w.context(), mint())
+	mint()
+	for range 3 {
+		if r := w.compare(); r.Strays != 0 || r.Listed != 2 {
+			t.Errorf("found %+v", r)
+		}
+		w.clock.advance(time.Minute)
+	}
+	w.clock.advance(time.Hour)
+	mint()
+	if n := len(w.owns.all()); n != 1 {
+		t.Errorf("%d are kept after the end of two", n)
+	}
+}
+
 // Many strays are counted, and some are named.
 func TestReconcileManyStrays(t *testing.T) {
 	w := newReconciling(t)
