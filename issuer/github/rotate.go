@@ -246,8 +246,8 @@ func (k *keyRotator) Retire(ctx context.Context, r issuer.Rotation) (issuer.Rota
 	switch _, err := k.ask(ctx, old); {
 	case err == nil:
 		return r, waits("github.retire", "delete the private key "+old.name()+" of the GitHub App at "+app.settings()+"; the rotation then goes on by itself", errors.New("github: the old key works"))
-	case tokenapi.StatusOf(err) != http.StatusUnauthorized:
-		return r, unanswered("github.retire", err)
+	case !refusesKey(err):
+		return r, passes("github.retire", err)
 	}
 	if err := k.inUse(next); err != nil { // clear removes what may be the only other copy
 		return r, err
@@ -286,23 +286,29 @@ func (k *keyRotator) clear(used appKey) error {
 	return nil
 }
 
-// Undo puts the old key back, as long as GitHub takes it. The new one is left to the person who made
-// it.
+// Undo puts the old key back in the new one's place, as long as GitHub takes it. The new one is left to the
+// person who made it.
 func (k *keyRotator) Undo(ctx context.Context, r issuer.Rotation) error {
 	if r.Notes[noteOldKey].IsZero() {
 		return nil // nothing was changed
 	}
-	old, _, err := keysOf(r)
+	old, next, err := keysOf(r)
 	if err != nil {
 		return err
 	}
-	if _, err := k.ask(ctx, old); tokenapi.StatusOf(err) == http.StatusUnauthorized {
+	if current, err := k.current(); err == nil && current.name() != old.name() && current.name() != next.name() {
+		return &cred.Error{
+			Kind: cred.Conflict, Op: "github.undo", Reason: "KEY_CHANGED",
+			Public: "the key file in use holds the key " + current.name() + ", which is not of this rotation, so it stays; look who writes there, and put the old key " + old.name() + " back, or the new one",
+		}
+	}
+	if _, err := k.ask(ctx, old); refusesKey(err) {
 		return &cred.Error{
 			Kind: cred.Invalid, Op: "github.undo", Reason: "KEY_GONE", Err: err,
 			Public: "GitHub does not take the old key of the GitHub App any more, so it is not put back",
 		}
 	} else if err != nil {
-		return unanswered("github.undo", err)
+		return passes("github.undo", err)
 	}
 	return k.install(old)
 }

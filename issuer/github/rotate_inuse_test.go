@@ -217,3 +217,48 @@ func TestRetireLooksAgainBeforeItClears(t *testing.T) {
 		}
 	}
 }
+
+// A key that somebody else has put there is not overwritten by the old one.
+func TestUndoLeavesAThirdKey(t *testing.T) {
+	w := newKeyWorld(t)
+	third := newKey(2048)
+	x := w.rotator(t, w.url)
+	r, old, _ := switchedKey(t, w, x)
+	w.put(t, third)
+	if err := x.Undo(t.Context(), r); cred.KindOf(err) != cred.Conflict || !strings.Contains(cred.PublicText(err), old.name()) {
+		t.Errorf("Undo: %v, want kind conflict with the old key's name", err)
+	}
+	if now := w.inUse(t); now.name() != (appKey{third}).name() {
+		t.Errorf("the key %s is in use, want the one that somebody has put there", now.name())
+	}
+	w.put(t, w.spare[1])
+	if err := x.Undo(t.Context(), r); err != nil || w.inUse(t).name() != old.name() {
+		t.Errorf("Undo after the new key was put back: %v", err)
+	}
+}
+
+// What stands before GitHub and answers 401 in its place says nothing of the old key.
+func TestStrangersRefuseNoKey(t *testing.T) {
+	w := newKeyWorld(t)
+	x := w.rotator(t, w.url)
+	r, _, _ := switchedKey(t, w, x)
+	stranger := func(from int) {
+		w.askApp(func(rw http.ResponseWriter, n int) bool {
+			if n >= from {
+				http.Error(rw, "<html>sign in</html>", http.StatusUnauthorized)
+			}
+			return n >= from
+		})
+	}
+	stranger(2) // the new key is asked about first
+	if _, err := x.Retire(t.Context(), r); cred.KindOf(err) != cred.Unavailable {
+		t.Errorf("Retire: %v, want kind unavailable", err)
+	}
+	if _, err := readKey(w.next); err != nil {
+		t.Errorf("the new key's own file: %v", err)
+	}
+	stranger(1)
+	if err := x.Undo(t.Context(), r); cred.KindOf(err) != cred.Unavailable {
+		t.Errorf("Undo: %v, want kind unavailable", err)
+	}
+}
