@@ -47,6 +47,8 @@ func jsonAnswer(n int) []byte {
 	return []byte(`{"object":"text","content":"` + filler + `"}`)
 }
 
+const stopTimeout = 10 * time.Second
+
 // child is a process that ends with us.
 type child struct{ cmd *exec.Cmd }
 
@@ -60,8 +62,12 @@ func startChild(env []string, name string, args ...string) (*child, error) {
 	return &child{cmd}, nil
 }
 
+// stop asks the process to end, so that it ends what it has started itself, as Vault its plugins, and kills
+// it where it takes long.
 func (c *child) stop() {
-	_ = c.cmd.Process.Kill()
+	late := time.AfterFunc(stopTimeout, func() { _ = c.cmd.Process.Kill() })
+	defer late.Stop()
+	_ = c.cmd.Process.Signal(os.Interrupt) // for PostgreSQL the fast way
 	_ = c.cmd.Wait()
 }
 
