@@ -45,6 +45,7 @@ const (
 	LeaseNotRenewed Kind = "lease.not_renewed" // its source renews it no more; it ends by itself
 	LeaseMissing    Kind = "lease.missing"     // its source has it no more, and nobody here ended it
 	LeaseStray      Kind = "lease.stray"       // a source has credentials that no lease here is of
+	LeaseDoubted    Kind = "lease.doubted"     // a source's list lacks so many leases that it is not believed
 
 	// Of credentials that the broker mints for itself, under no grant.
 	OwnIntent   Kind = "own.intent" // about to ask the issuer

@@ -104,7 +104,7 @@ func ocsfClassOf(e Event) ocsfClass {
 		return failed(ocsfUserAccess, assignPrivileges, ocsfLow)
 	case LeaseMissing:
 		return ocsfClass{ocsfUserAccess, revoke, ocsfMedium, ocsfSuccess, ""}
-	case LeaseUnknown, LeaseStray:
+	case LeaseUnknown, LeaseStray, LeaseDoubted:
 		return ocsfClass{ocsfUserAccess, revoke, ocsfHigh, ocsfStatusUnknown, ""}
 	case OwnUnknown: // nobody has it, and it ends by itself
 		return ocsfClass{ocsfUserAccess, assignPrivileges, ocsfMedium, ocsfStatusUnknown, ""}

@@ -70,6 +70,7 @@ func TestOCSFClasses(t *testing.T) {
 		"lease not renewed": {Event{Kind: LeaseNotRenewed}, row{3005, 1, 2, 2}},
 		"lease missing":     {Event{Kind: LeaseMissing}, row{3005, 2, 3, 1}},
 		"lease stray":       {Event{Kind: LeaseStray}, row{3005, 2, 4, 0}},
+		"lease doubted":     {Event{Kind: LeaseDoubted}, row{3005, 2, 4, 0}},
 		"own intent":        {Event{Kind: OwnIntent}, row{3005, 1, 1, 99}},
 		"own issued":        {Event{Kind: OwnIssued}, row{3005, 1, 1, 1}},
 		"own failed":        {Event{Kind: OwnFailed}, row{3005, 1, 2, 2}},

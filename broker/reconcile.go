@@ -226,7 +226,7 @@ func (r *reconciler) compare(ctx context.Context, name string, known map[string]
 		return err
 	}
 	if problem != "" {
-		return b.tellDoubt(ctx, name, source, problem)
+		return b.tellDoubt(ctx, name, source, problem, len(gone), len(mine.issued))
 	}
 	source.doubt = false
 	if len(gone) == 0 {
@@ -244,17 +244,26 @@ func doubtful(gone, issued int) string {
 	return fmt.Sprintf("its list lacks %d of the %d credentials that it should have: none of them was ended for that, and somebody has to look", gone, issued)
 }
 
-// tellDoubt tells people, once, that a list is not believed.
-func (b *Broker) tellDoubt(ctx context.Context, name string, source *compared, problem string) error {
+// tellDoubt records, once, that a list is not believed, and tells people.
+func (b *Broker) tellDoubt(ctx context.Context, name string, source *compared, problem string, gone, issued int) error {
 	if source.doubt {
 		return nil
 	}
 	b.cfg.Logger.ErrorContext(ctx, "a source's list is not believed", "issuer", name, "problem", problem)
 	err := b.cfg.Store.Update(ctx, func(tx store.Tx) error {
-		return b.notifyLeases(tx, notice.LeasesMissing, name, fmt.Sprintf("the source of issuer %s: %s", name, problem), b.now())
+		now := b.now()
+		if err := b.notifyLeases(tx, notice.LeasesMissing, name, fmt.Sprintf("the source of issuer %s: %s", name, problem), now); err != nil {
+			return err
+		}
+		return tx.Append(audit.Event{
+			Kind: audit.LeaseDoubted, Time: now, Detail: map[string]any{"issuer": name, "missing": gone, "issued": issued},
+		})
 	})
 	source.doubt = err == nil
-	return err
+	if err != nil {
+		return notRecorded(err)
+	}
+	return nil
 }
 
 // unknown returns the strays of a list, by their names. What is new, or may be what is being issued right

@@ -439,6 +439,10 @@ func TestReconcileMassLoss(t *testing.T) {
 			}
 		}
 		w.wantTold(notice.LeasesMissing, times)
+		if e := w.lastOf(audit.LeaseDoubted); len(w.eventsOf(audit.LeaseDoubted)) != times || e.Detail["issuer"] != "short" ||
+			fmt.Sprint(e.Detail["missing"], " of ", e.Detail["issued"]) != "21 of 40" {
+			t.Errorf("recorded %d times, %v", len(w.eventsOf(audit.LeaseDoubted)), e.Detail)
+		}
 		lose(0)
 		if r := w.compare(); r.Problem != "" || r.Missing != 0 || r.Listed != 2*massLoss {
 			t.Errorf("when they are back: %+v", r)

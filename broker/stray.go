@@ -61,7 +61,8 @@ func (b *Broker) tellStrays(ctx context.Context, name string, strays []string) e
 	return nil
 }
 
-// untold returns those strays that are not on record.
+// untold returns those strays that are not on record. It only reads: most rounds find nothing new, and need no
+// commit to say so.
 func (b *Broker) untold(ctx context.Context, name string, strays []string) (fresh []string, err error) {
 	err = b.cfg.Store.View(ctx, func(tx store.Tx) error {
 		told, err := toldStrays(tx, name)

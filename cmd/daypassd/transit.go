@@ -5,6 +5,7 @@ import (
 
 	"github.com/daypass-io/daypass/cred"
 	"github.com/daypass-io/daypass/internal/strictyaml"
+	"github.com/daypass-io/daypass/issuer/github"
 	"github.com/daypass-io/daypass/issuer/vault"
 )
 
@@ -28,13 +29,8 @@ func (v *transitSection) problems(s *settings, at *strictyaml.Node, key string) 
 	return nil
 }
 
-// rs256 signs as RFC 7518, section 3.3, says.
-type rs256 interface {
-	SignRS256(ctx context.Context, signingInput []byte) ([]byte, error)
-}
-
 // signer returns what signs with the key. Where the settings are only checked it signs nothing.
-func (v *transitSection) signer(w workshop) (rs256, error) {
+func (v *transitSection) signer(w workshop) (github.Signer, error) {
 	i, ok := w.find(v.Issuer).(*vault.Issuer)
 	if !ok {
 		return noSigner{}, nil
